@@ -1,0 +1,78 @@
+"""Every error that Foldline raises on purpose, and the exit code it leads to.
+
+    FoldlineError                 something a user can act on; one sentence with the remedy
+    +-- InputError                bad job, file or option              exit code 2 before anything ran
+    +-- WeightsError              checkpoint not usable
+    +-- DoesNotFit                the job is larger than the device
+    +-- KernelUnavailable         an implementation was asked for by name and refuses
+    +-- NonFiniteOutput           the network produced NaN or Inf
+    +-- SearchError               an alignment or template search failed
+"""
+
+import enum
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of the command line."""
+
+    OK = 0
+    SOME_FAILED = 1
+    BAD_INPUT = 2
+    NONE_SUCCEEDED = 3
+
+
+class FoldlineError(Exception):
+    """Base class. `code` is a stable machine-readable word for records of failed jobs."""
+
+    code = "error"
+
+
+class InputError(FoldlineError, ValueError):
+    """Bad input. `path` is the JSON path or option at fault, `source` the file it came from."""
+
+    code = "bad_input"
+
+    def __init__(self, message: str, *, path: str = "", source: str = "") -> None:
+        self.message, self.path, self.source = message, path, source
+        place = ": ".join(part for part in (source, path) if part)
+        super().__init__(f"{place}: {message}" if place else message)
+
+
+class WeightsError(FoldlineError):
+    """A checkpoint cannot be read, is of an unknown family, or does not match the network."""
+
+    code = "bad_weights"
+
+
+class DoesNotFit(FoldlineError):
+    """The job needs more memory than the device has."""
+
+    code = "does_not_fit"
+
+    def __init__(self, n_token: int, needed: int, available: int, hint: str) -> None:
+        self.n_token, self.needed, self.available, self.hint = n_token, needed, available, hint
+        super().__init__(
+            f"{n_token} tokens need {needed / 2**30:.1f} GiB where {available / 2**30:.1f} GiB are available: {hint}"
+        )
+
+
+class KernelUnavailable(FoldlineError):
+    """An op implementation was requested by name and refuses this device, dtype or size."""
+
+    code = "kernel_unavailable"
+
+    def __init__(self, op: str, name: str, reason: str) -> None:
+        self.op, self.name, self.reason = op, name, reason
+        super().__init__(f"{op}: implementation {name!r} is not available: {reason}")
+
+
+class NonFiniteOutput(FoldlineError):
+    """The network's output holds NaN or Inf; nothing of it is written."""
+
+    code = "non_finite_output"
+
+
+class SearchError(FoldlineError):
+    """An alignment or template search failed."""
+
+    code = "search_failed"

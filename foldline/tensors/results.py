@@ -1,0 +1,57 @@
+"""Embeddings, Samples and Confidences: what the network gives back, as numpy arrays."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Single and pair representations after the last trunk pass, without padding."""
+
+    s_inputs: np.ndarray  # float32 [N_token, c_s_inputs]
+    s: np.ndarray  # float32 [N_token, c_s]
+    z: np.ndarray  # float32 [N_token, N_token, c_z]
+
+    def save(self, path: Path) -> None:
+        """Write to one safetensors file."""
+        save_file({f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Embeddings":
+        """Read a file that `save` wrote."""
+        with safe_open(path, framework="numpy") as file:
+            return cls(**{f.name: file.get_tensor(f.name) for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Confidences:
+    """Confidence of one sample, without padding. Chain order is that of asym_id; NaN = undefined (written as null)."""
+
+    atom_plddt: np.ndarray  # float32 [N_atom], 0-100
+    pae: np.ndarray  # float32 [N_token, N_token], Å, row = frame, column = scored token
+    pde: np.ndarray  # float32 [N_token, N_token], Å
+    plddt: float  # mean over atoms, 0-100
+    ptm: float
+    iptm: float  # NaN for a single chain
+    gpde: float  # Å
+    chain_ptm: np.ndarray  # float32 [N_chain]
+    chain_iptm: np.ndarray  # float32 [N_chain]
+    chain_pair_iptm: np.ndarray  # float32 [N_chain, N_chain]
+    chain_pair_pae_min: np.ndarray  # float32 [N_chain, N_chain], Å
+    chain_plddt: np.ndarray  # float32 [N_chain], 0-100
+    has_clash: bool
+    ranking_score: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """All samples of one seed."""
+
+    seed: int
+    coordinates: np.ndarray  # float32 [N_sample, N_atom, 3], Å
+    contact_probs: np.ndarray  # float32 [N_token, N_token]
+    confidences: tuple[Confidences, ...]
