@@ -1,7 +1,7 @@
 """Topology: every chain, residue, atom and bond of a job in the order of the network's atom axis. No coordinates of a
 prediction, no tokens: tokens are made from this in `features`, mmCIF in `outputs`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,6 +36,9 @@ class Topology:
     bond_atoms: np.ndarray  # int32 [N_bond, 2]
     bond_order: np.ndarray  # int8: 1 2 3, 4 = aromatic, 0 = unknown (RDKit/CCD meaning)
     bond_declared: np.ndarray  # bool: from the job's bondedAtomPairs
+    # what the builder adds; a topology made by hand may leave them out
+    res_kind: np.ndarray = field(default_factory=lambda: np.zeros(0, "U7"))  # str: what the component itself links into
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what the builder changed or wants said
 
     @property
     def n_atom(self) -> int:
