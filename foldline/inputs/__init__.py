@@ -1,0 +1,29 @@
+"""Jobs and the files they come from: AlphaFold 3 JSON (both dialects) and FASTA. Knows meaning, not chemistry."""
+
+from foldline.inputs.af3_json import to_json
+from foldline.inputs.faults import InputErrors
+from foldline.inputs.fasta import jobs_from_fasta
+from foldline.inputs.job import AtomRef, Entity, Job, Ligand, Modification, Polymer, Template, Text
+from foldline.inputs.json_file import jobs_from_json
+from foldline.inputs.names import slug
+from foldline.inputs.read import read_jobs
+from foldline.inputs.text import open_text, read_text
+
+__all__ = [
+    "AtomRef",
+    "Entity",
+    "InputErrors",
+    "Job",
+    "Ligand",
+    "Modification",
+    "Polymer",
+    "Template",
+    "Text",
+    "jobs_from_fasta",
+    "jobs_from_json",
+    "open_text",
+    "read_jobs",
+    "read_text",
+    "slug",
+    "to_json",
+]

@@ -1,0 +1,191 @@
+"""FASTA to jobs: one job per record with `:` between chains (ColabFold), or one job per file with typed headers.
+
+Typed headers are Boltz's `>A|protein`, `>A|protein|msa.a3m` and Chai's `>protein|name`; types: protein, dna, rna, ligand or smiles
+(SMILES, or a code after `CCD_`), ccd (a code). Without a type a chain is a protein. The seed is 1.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from foldline.errors import InputError
+from foldline.inputs import checks
+from foldline.inputs.faults import Faults
+from foldline.inputs.job import Entity, Job, Ligand, Polymer, Text
+from foldline.inputs.sequences import checked_sequence
+
+SEED = 1
+_POLYMERS = ("protein", "dna", "rna")
+_TYPES = (*_POLYMERS, "ligand", "smiles", "ccd")
+
+
+@dataclass(frozen=True)
+class _Record:
+    line: int
+    header: str
+    sequence: str
+
+    @property
+    def fields(self) -> list[str]:
+        return [part.strip() for part in self.header.split("|")]
+
+    @property
+    def kind(self) -> str | None:
+        """The type that the header names, in its second field (Boltz) or its first (Chai)."""
+        fields = [part.lower() for part in self.fields]
+        if len(fields) > 1 and fields[1] in _TYPES:
+            return fields[1]
+        return fields[0] if len(fields) > 1 and fields[0] in _TYPES else None
+
+    @property
+    def named_id(self) -> str | None:
+        """The chain id of a Boltz header."""
+        fields = self.fields
+        return fields[0] if len(fields) > 1 and fields[1].lower() in _TYPES else None
+
+
+def jobs_from_fasta(
+    text: str, *, source: str = "", name: str = "job", folder: Path | None = None
+) -> tuple[list[Job], list[InputError]]:
+    """The jobs of a FASTA text and the faults of those that cannot be read.
+
+    `name` names the job of a file with typed headers and records without a header's name; paths in headers start at `folder`.
+    """
+    first = Faults(source)
+    records = _records(text, first)
+    typed = [record for record in records if record.kind is not None]
+    if first.errors:
+        return [], first.errors
+    if typed and len(typed) < len(records):
+        plain = next(record for record in records if record.kind is None)
+        first.add(
+            ("line", plain.line),
+            f'">{plain.header}" has no type while others have one: write ">A|protein" (or {", ".join(_TYPES[1:])}) in all',
+        )
+        return [], _placed(first.errors)
+    groups = (
+        [(name, records)]
+        if typed
+        else [(record.header.split()[0] if record.header else name, [record]) for record in records]
+    )
+    jobs: list[Job] = []
+    errors: list[InputError] = []
+    for job_name, group in groups:
+        faults = Faults(source)
+        entities = _typed_entities(group, faults, folder) if typed else _plain_entities(group[0], faults)
+        errors += _placed(faults.errors)
+        if not faults.errors:
+            notes = tuple(
+                note.replace("$.line[", "line ").replace("]", "", 1) if "$.line[" in note else note
+                for note in faults.notes
+            )
+            jobs.append(Job(job_name, (SEED,), entities, source=source, notes=notes))
+    return jobs, errors
+
+
+def _placed(errors: list[InputError]) -> list[InputError]:
+    """JSON paths say where in JSON; a FASTA fault says its line."""
+    return [
+        InputError(error.message, path=re.sub(r"^\$\.line\[(\d+)\]$", r"line \1", error.path), source=error.source)
+        for error in errors
+    ]
+
+
+def _records(text: str, faults: Faults) -> list[_Record]:
+    records: list[_Record] = []
+    header, start, lines = "", 0, []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith(">"):
+            if start:
+                records.append(_Record(start, header, "".join(lines)))
+            header, start, lines = line[1:].strip(), number, []
+        elif start:
+            lines.append(line.strip())
+        elif line.strip():
+            faults.errors.append(
+                InputError(
+                    "text before the first header: a FASTA record starts with >",
+                    path=f"line {number}",
+                    source=faults.source,
+                )
+            )
+            return []
+    if start:
+        records.append(_Record(start, header, "".join(lines)))
+    if not records:
+        faults.errors.append(
+            InputError("no FASTA record in the file: write > and a name, then the sequence", source=faults.source)
+        )
+    return records
+
+
+def _plain_entities(record: _Record, faults: Faults) -> tuple[Entity, ...]:
+    parts = ("line", record.line)
+    description = record.header.split(None, 1)[1] if len(record.header.split(None, 1)) > 1 else None
+    chains = re.sub(r"\s+", "", record.sequence).split(":")
+    entities: list[Entity] = []
+    for number, chain in enumerate(chains):
+        if not chain and len(chains) > 1:
+            faults.add(
+                parts, f"chain {number + 1} between the colons is empty: give its sequence or take the colon out"
+            )
+            continue
+        sequence = checked_sequence(chain, "protein", parts, faults)
+        entities.append(Polymer("protein", (checks.chain_name(number),), sequence, description=description))
+        if sequence and set(sequence) <= set("ACGTUN"):
+            faults.note(parts, f'chain {number + 1} is read as a protein: for DNA or RNA write ">A|dna" or ">A|rna"')
+    return _merged(entities)
+
+
+def _typed_entities(records: list[_Record], faults: Faults, folder: Path | None) -> tuple[Entity, ...]:
+    given = [record.named_id for record in records]
+    ids = [name if name is not None else checks.chain_name(i) for i, name in enumerate(given)]
+    checks.check_ids([(("line", record.line), (name,)) for record, name in zip(records, ids, strict=True)], faults)
+    entities = [_typed_entity(record, name, faults, folder) for record, name in zip(records, ids, strict=True)]
+    return _merged(entities)
+
+
+def _typed_entity(record: _Record, name: str, faults: Faults, folder: Path | None) -> Entity:
+    parts = ("line", record.line)
+    kind = record.kind or "protein"
+    boltz = record.named_id is not None
+    extra = record.fields[2:] if boltz else record.fields[1:]
+    if kind not in _POLYMERS:
+        value = record.sequence.strip()
+        description = None if boltz or not extra else "|".join(extra)
+        if kind == "ccd" or value.startswith("CCD_"):
+            code = value.removeprefix("CCD_")
+            checks.check_code(code, parts, faults)
+            return Ligand((name,), (code,), description=description)
+        checks.check_smiles(value, folder, parts, faults)
+        return Ligand((name,), (), value, description=description)
+    polymer = Polymer(kind, (name,), checked_sequence(record.sequence, kind, parts, faults))
+    if not boltz:
+        return replace(polymer, description="|".join(extra) or None)
+    return _with_msa(polymer, extra[0] if extra else "", parts, faults, folder)
+
+
+def _with_msa(
+    polymer: Polymer, field: str, parts: tuple[str | int, ...], faults: Faults, folder: Path | None
+) -> Polymer:
+    """The third field of a Boltz header: empty = to be searched, `empty` = none, else the path of the unpaired MSA."""
+    if not field:
+        return polymer
+    if polymer.kind == "dna":
+        faults.add(parts, f'a DNA chain has no alignment: take "|{field}" out')
+        return polymer
+    text: Text | None = Text("")
+    if field != "empty":
+        text = checks.checked_text((None, field), ("", "msa"), folder, parts, faults)
+    return replace(polymer, unpaired_msa=text, paired_msa=Text("") if polymer.kind == "protein" else None)
+
+
+def _merged(entities: list[Entity]) -> tuple[Entity, ...]:
+    """Neighbours that differ in their ids only become copies of one entity."""
+    result: list[Entity] = []
+    for entity in entities:
+        if result and replace(result[-1], ids=()) == replace(entity, ids=()):
+            result[-1] = replace(result[-1], ids=result[-1].ids + entity.ids)
+        else:
+            result.append(entity)
+    return tuple(result)

@@ -1,0 +1,74 @@
+"""Collecting faults: JSON paths, the list of faults and notes of one job, and the error that carries many faults.
+
+Knows nothing of what a job means; readers add to a `Faults` and go on, so that a user sees everything that is wrong at once.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from foldline.errors import InputError
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class InputErrors(InputError):
+    """Several faults of one run, in the order in which they were found; `errors` holds one `InputError` per fault."""
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(str(error) for error in self.errors))
+
+
+def json_path(parts: Sequence[str | int], root: str = "$") -> str:
+    """`$.sequences[2].ligand` from `("sequences", 2, "ligand")`; keys that are not plain words are quoted."""
+    path = root
+    for part in parts:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif _PLAIN_KEY.fullmatch(part):
+            path += f".{part}"
+        else:
+            path += f"[{part!r}]"
+    return path
+
+
+@dataclass
+class Faults:
+    """The faults and notes of one job. `source` is its file, `root` the JSON path of the job in the file."""
+
+    source: str = ""
+    root: str = "$"
+    errors: list[InputError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, parts: Sequence[str | int], message: str) -> None:
+        """Record a fault at a JSON path given as its parts below the job."""
+        self.errors.append(InputError(message, path=json_path(parts, self.root), source=self.source))
+
+    def note(self, parts: Sequence[str | int], message: str) -> None:
+        """Record something that was changed or that the user should know."""
+        place = json_path(parts, self.root)
+        self.notes.append(f"{place}: {message}" if parts else message)
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as JSON would name it, cut to `limit` characters."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= limit else f'"{value[:limit]}..."'
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def listed(values: Sequence[object], limit: int = 20) -> str:
+    """`1, 2, 3` with an end at `limit` values that says how many more there are."""
+    head = ", ".join(str(value) for value in values[:limit])
+    return head if len(values) <= limit else f"{head} and {len(values) - limit} more"

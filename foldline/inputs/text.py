@@ -1,0 +1,103 @@
+"""Reading a `Text`: inline or from a file that may be gzip, xz or zstandard, told by its first bytes.
+
+Byte order marks and Windows line ends disappear here. Knows nothing of what the text means.
+"""
+
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TextIO, cast
+
+import zstandard
+
+from foldline.errors import InputError
+from foldline.inputs.job import Text
+
+_GZIP, _XZ, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def open_text(text: Text, what: str) -> Iterator[TextIO]:
+    """A text stream of UTF-8 with plain line ends; a deep alignment can be read row by row in bounded memory.
+
+    `what` names the text in errors, for example "the unpaired MSA of chain A".
+
+    Raises:
+        InputError: The file is missing, is a folder, cannot be read or unpacked, or is not UTF-8.
+    """
+    if text.path is None:
+        yield io.StringIO(_tidied(text.inline or ""))
+        return
+    path = text.path
+    try:
+        with path.open("rb") as raw, _unpacked(raw) as stream:
+            yield io.TextIOWrapper(stream, encoding="utf-8-sig", newline=None)
+    except UnicodeDecodeError as fault:
+        raise InputError(f"{what}: {path} is not UTF-8 text: save it as UTF-8", source=str(path)) from fault
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as fault:
+        raise InputError(f"{what}: {path} is a damaged or cut-off compressed file: make it again") from fault
+    except OSError as fault:
+        raise InputError(f"{what}: {_unreadable(path, fault)}") from fault
+
+
+def read_text(text: Text, what: str, *, max_chars: int | None = None) -> str:
+    """The whole text; `what` names it in errors. `max_chars` refuses more than that, reading no further.
+
+    Raises:
+        InputError: As `open_text`, or the text is longer than `max_chars`.
+    """
+    blocks: list[str] = []
+    size = 0
+    with open_text(text, what) as stream:
+        while block := stream.read(_BLOCK):
+            size += len(block)
+            if max_chars is not None and size > max_chars:
+                raise InputError(f"{what} is longer than the {max_chars:,} characters that are read: shorten it")
+            blocks.append(block)
+    return "".join(blocks)
+
+
+def check_readable(path: Path) -> str | None:
+    """Why a file cannot be read, as half a sentence with the remedy, or None; reads one byte."""
+    try:
+        with path.open("rb") as stream:
+            stream.read(1)
+    except OSError as fault:
+        return _unreadable(path, fault)
+    except ValueError:
+        return f"{str(path)!r} is not a possible file name: give the path of a file"
+    return None
+
+
+def _unreadable(path: Path, fault: OSError) -> str:
+    if isinstance(fault, FileNotFoundError):
+        return f"the file {path} does not exist: relative paths start at the folder of the job's file"
+    if isinstance(fault, IsADirectoryError):
+        return f"{path} is a folder: name the file in it"
+    return f"the file {path} cannot be read ({fault.strerror or fault}): check its permissions"
+
+
+@contextmanager
+def _unpacked(raw: BinaryIO) -> Iterator[BinaryIO]:
+    head = raw.read(6)
+    raw.seek(0)
+    if head.startswith(_GZIP):
+        with gzip.open(raw, "rb") as stream:
+            yield cast(BinaryIO, stream)
+    elif head == _XZ:
+        with lzma.open(raw, "rb") as stream:
+            yield cast(BinaryIO, stream)
+    elif head.startswith(_ZSTD):
+        with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True, closefd=False) as stream:
+            yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), _BLOCK))
+    else:
+        yield raw
+
+
+def _tidied(text: str) -> str:
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
