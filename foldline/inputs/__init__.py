@@ -1,8 +1,8 @@
 """Jobs and the files they come from: AlphaFold 3 JSON (both dialects) and FASTA. Knows meaning, not chemistry."""
 
 from foldline.inputs.af3_json import to_json
-from foldline.inputs.faults import InputErrors
 from foldline.inputs.fasta import jobs_from_fasta
+from foldline.inputs.faults import InputErrors
 from foldline.inputs.job import AtomRef, Entity, Job, Ligand, Modification, Polymer, Template, Text
 from foldline.inputs.json_file import jobs_from_json
 from foldline.inputs.names import slug

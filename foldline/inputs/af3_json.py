@@ -1,4 +1,4 @@
-"""The dialect alphafold3, versions 1 to 4: one object of a JSON file to a `Job`, and a `Job` back to AlphaFold 3's own text.
+"""The dialect alphafold3, versions 1 to 4: one object of a JSON file to a `Job`, and a `Job` back to AF3's own text.
 
 Facts: AF3 folding_input.py. Codes and atoms are not checked here.
 """
@@ -36,7 +36,7 @@ Parts = tuple[str | int, ...]
 def job_from_object(raw: dict[str, Any], faults: Faults, folder: Path | None) -> Job | None:
     """A job of the dialect alphafold3, or None where `faults` says why; paths are relative to `folder`.
 
-    `dialect` and `version` must be there, as in AF3. Keys of a later version than the file's are read, as AF3 does, with a note.
+    `dialect` and `version` must be there, as in AF3. Keys of a later version are read, as in AF3, and noted.
     """
     count = len(faults.errors)
     missing = [key for key in ("dialect", "version") if key not in raw]
@@ -171,7 +171,7 @@ def _ligand(shape: LigandShape, parts: Parts, faults: Faults, folder: Path | Non
 
 
 def _user_ccd(shape: JobShape, faults: Faults, folder: Path | None) -> Text | None:
-    """The user's components. A file name in `userCCD` is read as `userCCDPath`, an escaped line break as one, with a note."""
+    """The user's components. A file name in `userCCD` is read as a path, escaped line breaks as such, both noted."""
     inline, path = shape.user_ccd, shape.user_ccd_path
     if inline and not path and checks.names_file(inline, folder):
         faults.note(("userCCD",), 'the name of a file, read as "userCCDPath"')
@@ -208,8 +208,8 @@ def _all_keys(value: object) -> set[str]:
 def to_json(job: Job, *, inline: bool = False) -> str:
     """The job as AlphaFold 3 writes it: version 4, its order of keys, indent 2, index arrays on one line.
 
-    Neighbouring entities that differ in their ids only become one with a list of ids (AF3 merges neighbours only, which keeps
-    the order of chains). Texts given by path stay paths, absolute; `inline` reads them into the JSON, as AF3 always does.
+    Neighbouring entities that differ in their ids only become one with a list of ids (AF3 merges neighbours only, which
+    keeps the order of chains). Texts given by path stay paths, absolute; `inline` reads them in, as AF3 does.
     `Job.description`, `source` and `notes` have no place in the format and are not written.
 
     Raises:

@@ -41,7 +41,7 @@ def check_ids(groups: Iterable[tuple[Parts, Sequence[str]]], faults: Faults) -> 
 
 
 def checked_seeds(raw: Sequence[object], parts: Parts, faults: Faults, *, texts: bool = False) -> tuple[int, ...]:
-    """Seeds from 0 to 2^32 - 1, at least one, repeated ones once with a note; `texts` accepts "123" (the server's form)."""
+    """Seeds from 0 to 2^32 - 1, at least one, repeated ones once; `texts` accepts "123" (the server's form)."""
     if not raw:
         faults.add(parts, "no seed: give at least one whole number, for example [1]")
     seeds: list[int] = []
@@ -111,8 +111,8 @@ def checked_text(
 ) -> Text | None:
     """The `Text` of a pair of keys (text, path): None where both are absent, `Text("")` where the text is empty.
 
-    As AF3 folding_input.py: an empty path counts as absent, an empty text beside a path gives way to it, both set are refused,
-    and a short text that names a file is refused.
+    As AF3 folding_input.py: an empty path counts as absent, an empty text beside a path gives way to it, both set are
+    refused, and a short text that names a file is refused.
     """
     inline, path = values
     if inline and path:
@@ -141,7 +141,7 @@ def check_indices(query: Sequence[int], template: Sequence[int], length: int, pa
     if len(query) != len(template):
         faults.add(
             parts,
-            f"{len(query)} queryIndices against {len(template)} templateIndices: give one template index per query index",
+            f"{len(query)} queryIndices against {len(template)} templateIndices: give one template index to each",
         )
     for key, indices in (("queryIndices", query), ("templateIndices", template)):
         bad = [i for i, index in enumerate(indices) if index < 0]
@@ -151,7 +151,7 @@ def check_indices(query: Sequence[int], template: Sequence[int], length: int, pa
     if over:
         faults.add(
             (*parts, "queryIndices", over[0]),
-            f"the index {query[over[0]]} is past the end of the sequence: the last residue is {length - 1}, counted from 0",
+            f"the index {query[over[0]]} is past the end: counted from 0, the last residue is {length - 1}",
         )
     if len(set(query)) < len(query):
         twice = [index for index in dict.fromkeys(query) if query.count(index) > 1]
@@ -164,7 +164,7 @@ def checked_bonds(
     parts: Parts,
     faults: Faults,
 ) -> tuple[tuple[AtomRef, AtomRef], ...]:
-    """Bonds between residues that exist, each once; a SMILES ligand has no atom names of its own (AF3 refuses it too)."""
+    """Bonds between residues that exist, each once; a SMILES ligand has no atom names (AF3 refuses it too)."""
     by_id = {name: entity for entity in entities for name in entity.ids}
     seen: set[frozenset[tuple[str, int, str]]] = set()
     for i, bond in enumerate(raw):

@@ -1,7 +1,7 @@
 """FASTA to jobs: one job per record with `:` between chains (ColabFold), or one job per file with typed headers.
 
-Typed headers are Boltz's `>A|protein`, `>A|protein|msa.a3m` and Chai's `>protein|name`; types: protein, dna, rna, ligand or smiles
-(SMILES, or a code after `CCD_`), ccd (a code). Without a type a chain is a protein. The seed is 1.
+Typed headers are Boltz's `>A|protein`, `>A|protein|msa.a3m` and Chai's `>protein|name`; types: protein, dna, rna, ligand
+or smiles (SMILES, or a code after `CCD_`), ccd (a code). Without a type a chain is a protein. The seed is 1.
 """
 
 import re
@@ -49,7 +49,7 @@ def jobs_from_fasta(
 ) -> tuple[list[Job], list[InputError]]:
     """The jobs of a FASTA text and the faults of those that cannot be read.
 
-    `name` names the job of a file with typed headers and records without a header's name; paths in headers start at `folder`.
+    `name` names the job of a file with typed headers and of a bare `>`; paths in headers start at `folder`.
     """
     first = Faults(source)
     records = _records(text, first)
@@ -60,7 +60,7 @@ def jobs_from_fasta(
         plain = next(record for record in records if record.kind is None)
         first.add(
             ("line", plain.line),
-            f'">{plain.header}" has no type while others have one: write ">A|protein" (or {", ".join(_TYPES[1:])}) in all',
+            f'">{plain.header}" has no type, others have one: write ">A|protein" in all (or {", ".join(_TYPES[1:])})',
         )
         return [], _placed(first.errors)
     groups = (

@@ -1,6 +1,6 @@
 """Collecting faults: JSON paths, the list of faults and notes of one job, and the error that carries many faults.
 
-Knows nothing of what a job means; readers add to a `Faults` and go on, so that a user sees everything that is wrong at once.
+Knows nothing of what a job means; readers add to a `Faults` and go on, so that a user sees all that is wrong at once.
 """
 
 import re

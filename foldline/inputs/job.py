@@ -1,4 +1,4 @@
-"""The first noun: a validated prediction job. Knows JSON meaning, not chemistry (codes and bonds are checked in chem)."""
+"""The first noun: a validated prediction job. Knows JSON meaning, not chemistry (codes and atoms: `chem`)."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Text:
-    """A text given inline or by path; a path may be plain, gzip, xz or zstandard. `Text("")` is the user's own "none"."""
+    """A text given inline or by path; a file may be gzip, xz or zstandard. `Text("")` is the user's own "none"."""
 
     inline: str | None = None
     path: Path | None = None

@@ -1,4 +1,4 @@
-"""A JSON file to jobs: one job or a list of jobs, each of either dialect, told by `dialect` or by the keys of its chains."""
+"""A JSON file to jobs: one job or a list of them, each of either dialect, told by `dialect` or by its keys."""
 
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from foldline.inputs.messages import parse_json
 def jobs_from_json(
     data: bytes | str, *, source: str = "", folder: Path | None = None
 ) -> tuple[list[Job], list[InputError]]:
-    """The jobs of a JSON text and the faults of those that cannot be read; a bad job of a list does not hurt the others.
+    """The jobs of a JSON text and the faults of those that cannot be read; a bad job of a list does not hurt others.
 
-    `source` names the text in errors, `folder` is where relative paths start (None: only absolute paths and the current folder).
+    `source` names the text in errors; `folder` is where relative paths start (None: the current folder).
     """
     try:
         value = parse_json(data, source)

@@ -10,10 +10,10 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
 def slug(name: str) -> str:
     """AlphaFold 3's sanitised name, made safe as the name of a folder and the start of file names.
 
-    Spaces become `_`, only `[A-Za-z0-9_.-]` stay, letter case stays (AF3 folding_input.py `sanitised_name`). A name that loses
-    more than its spaces, or that is unsafe (`..`, a leading `-` or `.`, a trailing `.`, a reserved word of Windows, more than
-    150 characters), is mended and ends in `-` and eight hexadecimal digits of its SHA-256: different names stay different.
-    The result is a single path component that never is empty and a function of the name alone.
+    Spaces become `_`, only `[A-Za-z0-9_.-]` stay, letter case stays (AF3 folding_input.py `sanitised_name`). A name
+    that loses more than its spaces, or that is unsafe (`..`, a leading `-` or `.`, a trailing `.`, a reserved word of
+    Windows, more than 150 characters), is mended and ends in `-` and eight hexadecimal digits of its SHA-256. The
+    result is one path component, is never empty, and depends on the name alone; `read_jobs` refuses equal slugs.
     """
     spaceless = name.replace(" ", "_")
     kept = re.sub(r"[^A-Za-z0-9_.\-]", "", spaceless)

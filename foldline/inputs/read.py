@@ -1,4 +1,4 @@
-"""Files, folders and globs to jobs, with every fault of every file at once. Knows which files are jobs, not what is in them."""
+"""Files, folders and globs to jobs, with all faults of all at once. Knows which files are jobs, not what they say."""
 
 import glob
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, overload
 
 from foldline.errors import InputError
-from foldline.inputs.faults import InputErrors, listed
 from foldline.inputs.fasta import jobs_from_fasta
+from foldline.inputs.faults import InputErrors, listed
 from foldline.inputs.job import Job, Text
 from foldline.inputs.json_file import jobs_from_json
 from foldline.inputs.names import slug
@@ -41,14 +41,15 @@ def read_jobs(
 def read_jobs(
     inputs: Input | Sequence[Input], *, on_error: Literal["raise", "collect"] = "raise"
 ) -> list[Job] | tuple[list[Job], list[InputError]]:
-    """The jobs in files, folders and globs (AlphaFold 3 JSON of both dialects, FASTA), in the order given, folders sorted.
+    """The jobs in files, folders and globs (AlphaFold 3 JSON of both dialects, FASTA), as given, folders sorted.
 
-    A folder or glob gives its .json, .fasta, .fa, .faa and .fas files (not those of its sub-folders); what else is there is named in
-    a note of the first job. A file named outright is read whatever its ending. The same file twice is read once. Two jobs whose
-    folders would be the same on some file system (equal names after `slug`, letter case apart) are a fault of the later one.
+    A folder or glob gives its .json, .fasta, .fa, .faa and .fas files (not those of its sub-folders); what else is
+    there is named in a note of the first job. A file named outright is read whatever its ending. The same file twice is
+    read once. Two jobs whose folders would be the same on some file system (names equal after `slug`, letter case
+    apart) are a fault of the later one: a job's folder is always `slug(job.name)`.
 
     Raises:
-        InputErrors: With on_error="raise": all faults of all inputs. With "collect" they come back beside the good jobs.
+        InputErrors: With on_error="raise": all faults of all inputs; "collect" returns them beside the good jobs.
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     found = _find(given)
@@ -151,7 +152,7 @@ def _distinct(jobs: Sequence[Job]) -> tuple[list[Job], list[InputError]]:
         what = f'the name "{job.name}"' if first.name == job.name else f'the name "{job.name}", like "{first.name}",'
         errors.append(
             InputError(
-                f"{what} would be written to a folder that another job of {first.source} has ({slug(first.name)}): rename one of them",
+                f"{what} leads to the folder {slug(first.name)} of a job in {first.source}: rename one of the two",
                 source=job.source,
             )
         )

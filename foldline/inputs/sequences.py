@@ -1,4 +1,4 @@
-"""What a sequence may hold: letters per kind of polymer, and where a bad one stands. Knows no residues, only letters."""
+"""What a sequence may hold: letters per kind of polymer, and where a bad one stands. Knows letters, not residues."""
 
 import re
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ _NAMES = {"protein": "protein", "dna": "DNA", "rna": "RNA"}
 def checked_sequence(sequence: str, kind: str, parts: Sequence[str | int], faults: Faults) -> str:
     """The sequence in upper case without white space; ambiguous bases become N, each with a note.
 
-    A fault is recorded for an empty sequence, U in DNA, T in RNA and any character that is no residue, with its positions
-    (1-based, white space not counted). AF3 folding_input.py takes any letter and makes unknown ones X or N without a word.
+    A fault is recorded for an empty sequence, U in DNA, T in RNA and any character that is no residue, with positions
+    (1-based, white space not counted). AF3 folding_input.py takes any letter, others become X or N without a word.
     """
     bare = re.sub(r"\s+", "", sequence)
     if not bare:

@@ -30,8 +30,8 @@ Parts = tuple[str | int, ...]
 def job_from_object(raw: dict[str, Any], faults: Faults) -> Job | None:
     """A job of the dialect alphafoldserver, or None where `faults` says why.
 
-    Seeds may be texts; a job without seeds gets one at random, which its notes name. Glycans and `maxTemplateDate` are refused,
-    as in AF3; a count of zero is refused too (AF3 drops the entity without a word).
+    Seeds may be texts; a job without seeds gets one at random, which its notes name. Glycans and `maxTemplateDate` are
+    refused, as in AF3; a count of zero is refused too (AF3 drops the entity without a word).
     """
     count = len(faults.errors)
     shape = validated(ServerJobShape, raw, (), faults)
@@ -108,8 +108,8 @@ def _refuse_server_only(shape: ServerProteinShape, parts: Parts, faults: Faults)
     if shape.glycans:
         faults.add(
             (*parts, "glycans"),
-            "glycans in the server's format are not read: write the job in the dialect alphafold3, the glycan as a ligand with "
-            "its ccdCodes and its bonds as bondedAtomPairs",
+            "glycans in the server's format are not read: write the job in the dialect alphafold3, "
+            "the glycan as a ligand with its ccdCodes and its bonds as bondedAtomPairs",
         )
     if shape.max_template_date is not None:
         faults.add(
