@@ -12,3 +12,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real inputs is not here")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--upstream-python PATH`: the interpreter of an environment that has Protenix, for tests marked `upstream`."""
+    parser.addoption("--upstream-python", default=None, help="interpreter that has Protenix installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of tests that run Protenix itself."""
+    config.addinivalue_line("markers", "upstream: runs Protenix in the interpreter given by --upstream-python")
+
+
+@pytest.fixture(scope="session")
+def upstream_python(request: pytest.FixtureRequest) -> Path:
+    """The interpreter that has Protenix; the test is skipped without one."""
+    given = request.config.getoption("--upstream-python")
+    if not given:
+        pytest.skip("no --upstream-python is given")
+    return Path(given)

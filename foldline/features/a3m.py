@@ -1,0 +1,199 @@
+"""Reading a3m alignments into arrays, in blocks of bounded memory: one row per record, insertions counted per column.
+
+Knows residue classes and rows; knows no chains, no species and no job.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+
+import numpy as np
+
+from foldline.chem.residues import MSA_RESTYPE
+from foldline.errors import InputError
+from foldline.inputs.job import Text
+from foldline.inputs.text import open_text
+
+BLOCK_CHARS = 1 << 22
+MAX_DELETIONS = 127  # Protenix: counts are clipped to int8, msa_featurizer.py:352-359
+_UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LOWER = _UPPER.lower()
+_NOT_A_COLUMN = b" \t\r\n\0."  # "." pads insertions in a2m
+_KNOWN = {"protein": _UPPER + b"-", "rna": b"ACGUN-", "dna": b"ACGTN-"}
+_IS_COLUMN = np.ones(256, bool)
+_IS_COLUMN[np.frombuffer(_LOWER, np.uint8)] = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Records of one block, in file order. `matches` are the match columns as text, `rows` the same with insertions."""
+
+    headers: list[bytes]
+    matches: list[bytes]
+    rows: list[bytes]
+
+    def take(self, indices: list[int]) -> "Rows":
+        """The records at `indices`."""
+        return Rows(*([column[i] for i in indices] for column in (self.headers, self.matches, self.rows)))
+
+
+@dataclass(frozen=True)
+class A3mSource:
+    """An alignment and what it is called in errors. `kind` picks the alphabet, `query` is the sequence of its chain."""
+
+    text: Text
+    what: str
+    kind: str
+    query: str
+    path: str = ""  # JSON path
+
+    def fail(self, message: str) -> InputError:
+        """The error that names this alignment."""
+        return InputError(f"{self.what}: {message}", path=self.path, source=str(self.text.path or ""))
+
+
+def read_rows(source: A3mSource) -> Iterator[Rows]:
+    """Blocks of checked rows of an a3m: none for an empty text, else the query's row comes first.
+
+    Reads Windows line ends, `#` lines (ColabFold), NULs, blank lines and wrapped sequences.
+
+    Raises:
+        InputError: the text has no records, its first row is not the query, or a row has another number of match columns.
+    """
+    number = 0
+    for block in _record_blocks(source):
+        headers, rows = _split_records(block)
+        matches = [row.translate(None, _LOWER) for row in rows]
+        if number == 0:
+            _check_query(source, headers[0], matches[0])
+        lengths = np.fromiter(map(len, matches), np.int64, len(matches))
+        wrong = np.flatnonzero(lengths != len(source.query))
+        if wrong.size:
+            at = int(wrong[0])
+            raise source.fail(
+                f"row {number + at + 1} ({_short(headers[at])}) has {lengths[at]} match columns where the sequence has"
+                f" {len(source.query)} residues: an a3m has one upper-case letter or '-' per residue, insertions in lower case"
+            )
+        number += len(rows)
+        yield Rows(headers, matches, rows)
+
+
+def _record_blocks(source: A3mSource) -> Iterator[bytes]:
+    """Pieces of whole records, each starting with ">"."""
+    rest = b""
+    with open_text(source.text, source.what) as stream:
+        while chunk := stream.read(BLOCK_CHARS):
+            block = rest + chunk.encode()
+            if not rest.startswith(b">"):
+                block = _from_first_record(block)
+            cut = block.rfind(b"\n>")
+            if cut < 0:
+                rest = block
+                continue
+            yield block[: cut + 1]
+            rest = block[cut + 1 :]
+    if rest.startswith(b">"):
+        yield rest
+    elif rest.translate(None, b" \t\r\n\0"):
+        raise source.fail("no record starts with '>': give an alignment in a3m format, or an empty text for none")
+
+
+def _from_first_record(block: bytes) -> bytes:
+    """`block` without the `#` lines, blanks and NULs before its first record."""
+    while block:
+        block = block.lstrip(b" \t\r\n\0")
+        if not block.startswith(b"#"):
+            break
+        end = block.find(b"\n")
+        if end < 0:
+            break
+        block = block[end + 1 :]
+    return block
+
+
+def _split_records(block: bytes) -> tuple[list[bytes], list[bytes]]:
+    if b"\n#" in block:
+        block = b"\n".join(line for line in block.split(b"\n") if not line.startswith(b"#"))
+    headers, rows = [], []
+    for record in block[1:].split(b"\n>"):
+        header, _, row = record.partition(b"\n")
+        headers.append(header.strip(b" \t\r\0"))
+        rows.append(row.translate(None, _NOT_A_COLUMN))
+    return headers, rows
+
+
+def _check_query(source: A3mSource, header: bytes, first: bytes) -> None:
+    table = MSA_RESTYPE[source.kind]
+    query = source.query.encode()
+    if len(first) == len(query) and np.array_equal(table[_codes(first)], table[_codes(query)]):
+        return
+    if first.replace(b"-", b"") == query:
+        why = "has gaps"
+    elif len(first) != len(query):
+        why = f"has {len(first)} match columns where the sequence has {len(query)} residues"
+    else:
+        at = int(np.flatnonzero(table[_codes(first)] != table[_codes(query)])[0])
+        why = f"has {first[at : at + 1].decode(errors='replace')} at position {at + 1} where the sequence has {source.query[at]}"
+    raise source.fail(
+        f"row 1 ({_short(header)}) is not the chain's own sequence, it {why}: put the ungapped query first"
+    )
+
+
+def _short(header: bytes) -> str:
+    return header[:40].decode(errors="replace") or "no name"
+
+
+def _codes(text: bytes) -> np.ndarray:
+    return np.frombuffer(text, np.uint8)
+
+
+def encode(matches: list[bytes], kind: str) -> tuple[np.ndarray, int]:
+    """Residue classes of rows of equal length, int8 [n, L], and how many letters were outside the alphabet."""
+    joined = b"".join(matches)
+    rows = MSA_RESTYPE[kind][_codes(joined)].reshape(len(matches), -1)
+    return rows, len(joined.translate(None, _KNOWN[kind]))
+
+
+def count_deletions(rows: list[bytes], n_column: int) -> np.ndarray:
+    """Number of insertion letters left of every match column, int32 [n, L]; those after the last column are dropped."""
+    counts = np.zeros((len(rows), n_column), np.int32)
+    with_insertions = [i for i, row in enumerate(rows) if len(row) != n_column]
+    if not with_insertions:
+        return counts
+    texts = [rows[i] for i in with_insertions]
+    columns = np.flatnonzero(_IS_COLUMN[_codes(b"".join(texts))]).reshape(len(texts), n_column)
+    ends = np.cumsum([len(text) for text in texts])
+    starts = np.concatenate([[0], ends[:-1]])
+    found = np.diff(columns, axis=1, prepend=starts[:, None] - 1) - 1
+    counts[with_insertions] = found
+    return counts
+
+
+class Distinct:
+    """Keeps the first of rows whose match columns are the same text, in 16 bytes a row."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+
+    def new(self, matches: list[bytes]) -> list[int]:
+        """Indices of the rows not seen before."""
+        seen, fresh = self._seen, []
+        for index, match in enumerate(matches):
+            key = blake2b(match, digest_size=16).digest() if len(match) > 16 else match
+            if key not in seen:
+                seen.add(key)
+                fresh.append(index)
+        return fresh
+
+
+def head(rows: Iterator[Rows], limit: int) -> Iterator[tuple[Rows, bool]]:
+    """The first `limit` rows; the flag of the last block says whether rows were left out."""
+    left = limit
+    for block in rows:
+        n = len(block.rows)
+        if n > left:
+            yield block.take(list(islice(range(n), left))), True
+            return
+        left -= n
+        yield block, False
