@@ -1,0 +1,1 @@
+"""Outputs: a result as files in AlphaFold 3's layout. Knows no network, no search and no torch."""
