@@ -1,0 +1,103 @@
+"""Template embedder (AF3 SI Alg. 16): pair features of a template are made by row blocks from its coordinates."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foldline.layers.pairformer import PairBlock
+from foldline.layers.primitives import LayerNorm, Linear
+from foldline.ops import Ops, row_blocks
+
+N_BIN, BIN_MIN, BIN_MAX = 39, 3.25, 50.75
+
+
+class Template(NamedTuple):
+    """One distinct template slot, columns over tokens; `count` is how many of the slots are like it."""
+
+    aatype: Tensor  # int [N_token]
+    pseudo_beta: Tensor  # float32 [N_token, 3] Å
+    pseudo_beta_mask: Tensor  # bool [N_token]
+    backbone: Tensor  # float32 [N_token, 3 (N, CA, C), 3] Å
+    backbone_mask: Tensor  # bool [N_token]
+    count: int
+
+
+def backbone_frames(backbone: Tensor, eps: float = 1e-6) -> Tensor:
+    """Rotations [N_token, 3, 3] whose columns are C-CA, its normal in the plane of N, and their cross product.
+
+    Protenix: x axis along C-CA, norms plus eps, protenix/data/template/template_utils.py:257-305.
+    """
+    n, ca, c = backbone.unbind(-2)
+    e1 = c - ca
+    e1 = e1 / (e1.norm(dim=-1, keepdim=True) + eps)
+    e2 = n - ca
+    e2 = e2 - (e2 * e1).sum(-1, keepdim=True) * e1
+    e2 = e2 / (e2.norm(dim=-1, keepdim=True) + eps)
+    return torch.stack([e1, e2, torch.linalg.cross(e1, e2)], dim=-1)
+
+
+class TemplateEmbedder(nn.Module):
+    """Mean over template slots of a small pair stack (AF3 SI Alg. 16).
+
+    The mean is over all slots, empty ones included, as in AlphaFold 3's code; an empty slot still contributes.
+    """
+
+    def __init__(self, blocks: list[PairBlock], *, c_z: int, c: int, n_class: int, n_slot: int) -> None:
+        super().__init__()
+        self.n_class, self.n_slot = n_class, n_slot
+        self.norm_z = LayerNorm(c_z)
+        self.z = Linear(c_z, c)
+        self.a = Linear(N_BIN + 1 + 2 * n_class + 3 + 1, c)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm_v = LayerNorm(c)
+        self.u = Linear(c, c_z)
+
+    def features(self, template: Template, frames: Tensor, asym_id: Tensor, rows: slice) -> Tensor:
+        """Geometry of a row block, float32 [N_row, N_token, 44]: distogram, pseudo-beta mask, unit vector, frame mask.
+
+        Everything between different chains is zero. Distance bins are open at both ends.
+        """
+        lower = torch.linspace(BIN_MIN, BIN_MAX, N_BIN, device=frames.device).square()
+        upper = torch.cat([lower[1:], lower.new_full((1,), 1e8)])
+        same = asym_id[rows, None] == asym_id[None, :]
+        both_beta = template.pseudo_beta_mask[rows, None] & template.pseudo_beta_mask & same
+        distance = (template.pseudo_beta[rows, None] - template.pseudo_beta).square().sum(-1, keepdim=True)
+        dgram = (distance > lower) & (distance < upper) & both_beta[..., None]
+        both_frame = template.backbone_mask[rows, None] & template.backbone_mask & same
+        ca = template.backbone[:, 1]
+        vector = torch.einsum("ilk,ijl->ijk", frames[rows], ca[None, :] - ca[rows, None])
+        vector = vector / (vector.norm(dim=-1, keepdim=True) + 1e-6) * both_frame[..., None]
+        return torch.cat([dgram.float(), both_beta[..., None].float(), vector, both_frame[..., None].float()], dim=-1)
+
+    def forward(
+        self, z: Tensor, templates: list[Template], asym_id: Tensor, mask: Tensor | None, ops: Ops
+    ) -> None:
+        """Add the template update to z [N_token, N_token, c_z], in place.
+
+        Args:
+            z: pair representation, no leading axes.
+            templates: distinct slots; their counts add up to the number of slots.
+            asym_id: [N_token].
+            mask: token mask [N_token] or None.
+            ops: implementations. Peak: z, two tensors of c channels and the operand of one pair block.
+        """
+        n_token = z.shape[0]
+        dgram_mask, aatype_j, aatype_i, vector_mask = self.a.weight.split([N_BIN + 1, self.n_class, self.n_class, 4], dim=1)
+        geometry = torch.cat([dgram_mask, vector_mask], dim=1)
+        total = z.new_zeros(n_token, n_token, self.norm_v.weight.shape[0])
+        for template in templates:
+            frames = backbone_frames(template.backbone)
+            v = torch.empty_like(total)
+            for i in row_blocks(n_token, n_token, ops.rows.point):
+                v[i] = self.z(self.norm_z(z[i]))
+                v[i] += F.linear(self.features(template, frames, asym_id, i).to(z.dtype), geometry)
+                v[i] += aatype_i.t()[template.aatype[i], None] + aatype_j.t()[template.aatype]
+            for block in self.blocks:
+                block(v, mask, ops)
+            for i in row_blocks(n_token, n_token, ops.rows.point):
+                total[i].add_(self.norm_v(v[i]), alpha=template.count)
+            del v
+        for i in row_blocks(n_token, n_token, ops.rows.point):
+            z[i] += self.u(F.relu(total[i].div_(1e-7 + self.n_slot)))

@@ -1,0 +1,106 @@
+"""Checkpoint files as lazy tensor stores: names and shapes first, values one tensor at a time. A file can never run code.
+
+Reads upstream's `torch.save` zip files (weights only) and safetensors. Knows no model family.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from foldline.errors import WeightsError
+
+
+class Checkpoint:
+    """Tensors of one checkpoint file by name; `shapes` is known at once, `read` fetches one tensor from disk."""
+
+    def __init__(self, path: Path, shapes: dict[str, tuple[int, ...]], read: Callable[[str], Tensor]) -> None:
+        self.path, self.shapes, self.read = path, shapes, read
+
+    def sha256(self) -> str:
+        """SHA-256 of the file, hexadecimal."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a checkpoint by its content.
+
+    Raises:
+        WeightsError: the file is missing, truncated, of an unknown kind, or holds something other than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such checkpoint file")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[:2] == b"PK":
+        return _open_torch(path)
+    if start[8:] == b"{":
+        return _open_safetensors(path)
+    raise WeightsError(f"{path}: neither a torch checkpoint (zip) nor a safetensors file; was the download cut off?")
+
+
+def _open_safetensors(path: Path) -> Checkpoint:
+    try:
+        file = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    with file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+    def read(name: str) -> Tensor:
+        with safe_open(path, framework="pt") as source:
+            return source.get_tensor(name)
+
+    return Checkpoint(path, _strip(shapes), lambda name: read(_original(shapes, name)))
+
+
+def _open_torch(path: Path) -> Checkpoint:
+    """Names, shapes and file offsets come from unpickling under FakeTensorMode, which allocates and reads nothing."""
+    try:
+        with FakeTensorMode():
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: refused, it holds more than tensors ({reason})") from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise WeightsError(f"{path}: not a readable checkpoint, it may be truncated ({error})") from error
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
+        raise WeightsError(f"{path}: expected a dictionary of tensors, or one under the key 'model'")
+    shapes = {name: tuple(x.shape) for name, x in content.items()}
+
+    def read(name: str) -> Tensor:
+        fake = content[name]
+        storage = fake.untyped_storage()
+        offset = storage._checkpoint_offset
+        item = fake.element_size()
+        span = 1 + sum((n - 1) * k for n, k in zip(fake.shape, fake.stride(), strict=True)) if fake.numel() else 0
+        buffer = bytearray(span * item)
+        with path.open("rb") as file:
+            file.seek(offset + fake.storage_offset() * item)
+            if file.readinto(buffer) != len(buffer):
+                raise WeightsError(f"{path}: truncated inside {name}")
+        flat = torch.frombuffer(buffer, dtype=fake.dtype) if span else torch.empty(0, dtype=fake.dtype)
+        return flat.as_strided(fake.shape, fake.stride())
+
+    return Checkpoint(path, _strip(shapes), lambda name: read(_original(shapes, name)))
+
+
+PREFIX = "module."
+
+
+def _strip(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Names without the prefix that distributed training leaves."""
+    return {name.removeprefix(PREFIX): shape for name, shape in shapes.items()}
+
+
+def _original(shapes: dict[str, tuple[int, ...]], name: str) -> str:
+    return PREFIX + name if PREFIX + name in shapes else name

@@ -1,0 +1,81 @@
+"""Loading: a network built without memory, filled tensor by tensor; total in both directions."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from foldline.errors import WeightsError
+from foldline.models.network import Network
+from foldline.models.spec import ModelSpec
+from foldline.weights import protenix
+from foldline.weights.checkpoint import Checkpoint, open_checkpoint
+
+DtypeOf = Callable[[str], torch.dtype]
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """The spec of a checkpoint file, without reading its values."""
+    return protenix.read_spec(open_checkpoint(path).shapes, str(path))
+
+
+def load_network(
+    path: Path, *, dtype_of: DtypeOf | None = None, device: torch.device | str = "cpu"
+) -> Network:
+    """Network of a checkpoint file on `device`, each parameter in the dtype that `dtype_of` gives for its name.
+
+    Raises:
+        WeightsError: unreadable file, unknown family, or tensors that are missing, unexpected or of the wrong shape.
+    """
+    checkpoint = open_checkpoint(path)
+    spec = protenix.read_spec(checkpoint.shapes, str(path))
+    with torch.device("meta"):
+        network = Network(spec)
+    plan = match(network, checkpoint, spec)
+    for name, names in plan.items():
+        parts = [checkpoint.read(source) for source in names]
+        value = parts[0] if len(parts) == 1 else torch.cat(parts)
+        dtype = dtype_of(name) if dtype_of is not None else torch.float32
+        assign(network, name, value.to(device=device, dtype=dtype, copy=True))
+    return network
+
+
+def match(network: Network, checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, list[str]]:
+    """Sources of every parameter: each tensor of the checkpoint is used once or is listed as dead.
+
+    Raises:
+        WeightsError: naming what is missing, unexpected or of the wrong shape.
+    """
+    shapes, where = checkpoint.shapes, checkpoint.path
+    plan: dict[str, list[str]] = {}
+    for name, parameter in network.named_parameters():
+        plan[name] = names = protenix.sources(name)
+        missing = [source for source in names if source not in shapes]
+        if missing:
+            raise WeightsError(f"{where}: {_list('tensor', missing)} missing, needed for {name}")
+        parts = [shapes[source] for source in names]
+        found = (sum(part[0] for part in parts), *parts[0][1:])
+        if any(part[1:] != parts[0][1:] for part in parts) or found != tuple(parameter.shape):
+            wanted = tuple(parameter.shape)
+            raise WeightsError(f"{where}: {' + '.join(names)} of shape {found}, expected {wanted} for {name}")
+    used = [source for names in plan.values() for source in names]
+    twice = sorted({source for source in used if used.count(source) > 1}) if len(set(used)) != len(used) else []
+    if twice:
+        raise WeightsError(f"{where}: {_list('tensor', twice)} used twice")
+    unexpected = [name for name in shapes if name not in set(used) and not protenix.dead(name, spec)]
+    if unexpected:
+        raise WeightsError(f"{where}: unexpected {_list('tensor', unexpected)}; is this another family or a newer version?")
+    return plan
+
+
+def assign(network: torch.nn.Module, name: str, value: Tensor) -> None:
+    """Put a value in the place of the parameter `name`."""
+    module_name, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(module_name), leaf, torch.nn.Parameter(value, requires_grad=False))
+
+
+def _list(what: str, names: list[str], limit: int = 3) -> str:
+    """`tensors a, b, c and 4 more`."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{what}{'s' if len(names) > 1 else ''} {', '.join(names[:limit])}{more}"
