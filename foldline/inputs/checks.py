@@ -49,8 +49,8 @@ def checked_seeds(raw: Sequence[object], parts: Parts, faults: Faults, *, texts:
         if texts and isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,20}\s*", value):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            hint = ": write it without quotes" if isinstance(value, str) else ""
-            faults.add((*parts, i), f"the seed {shown(value)} is not a whole number from 0 to {MAX_SEED}{hint}")
+            remedy = "write it without quotes" if isinstance(value, str) else f"use 0 to {MAX_SEED}"
+            faults.add((*parts, i), f"the seed {shown(value)} is not a whole number: {remedy}")
         elif not 0 <= value <= MAX_SEED:
             faults.add((*parts, i), f"the seed {shown(value)} is out of range: use 0 to {MAX_SEED}")
         else:
@@ -103,7 +103,7 @@ def names_file(text: str, folder: Path | None) -> bool:
     if not text.strip() or len(text) >= _PATH_GUESS or "\n" in text or "\0" in text:
         return False
     candidates = [Path(text)] if folder is None else [folder / text, Path(text)]
-    return any(check_readable(path) is None for path in candidates)
+    return any(check_readable(path) is None and path.is_file() for path in candidates)
 
 
 def checked_text(

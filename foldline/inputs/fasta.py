@@ -1,10 +1,12 @@
 """FASTA to jobs: one job per record with `:` between chains (ColabFold), or one job per file with typed headers.
 
-Typed headers are Boltz's `>A|protein`, `>A|protein|msa.a3m` and Chai's `>protein|name`; types: protein, dna, rna, ligand
-or smiles (SMILES, or a code after `CCD_`), ccd (a code). Without a type a chain is a protein. The seed is 1.
+Typed headers are Boltz's `>A|protein`, `>A|protein|msa.a3m` and Chai's `>protein|name`; the types are protein, dna,
+rna, ligand or smiles (SMILES, or a code after `CCD_`), ccd (a code). Without a type a chain is a protein. The seed is 1.
 """
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def jobs_from_fasta(
 
     `name` names the job of a file with typed headers and of a bare `>`; paths in headers start at `folder`.
     """
-    first = Faults(source)
+    first = Faults(source, place=_line)
     records = _records(text, first)
     typed = [record for record in records if record.kind is not None]
     if first.errors:
@@ -59,10 +61,16 @@ def jobs_from_fasta(
     if typed and len(typed) < len(records):
         plain = next(record for record in records if record.kind is None)
         first.add(
-            ("line", plain.line),
+            (plain.line,),
             f'">{plain.header}" has no type, others have one: write ">A|protein" in all (or {", ".join(_TYPES[1:])})',
         )
-        return [], _placed(first.errors)
+        return [], first.errors
+    for record in records if not typed else ():
+        near = difflib.get_close_matches(record.fields[1].lower(), _TYPES, cutoff=0.7) if len(record.fields) > 1 else []
+        if near:
+            first.add((record.line,), f'">{record.header}" names no known type: did you mean "{near[0]}"?')
+    if first.errors:
+        return [], first.errors
     groups = (
         [(name, records)]
         if typed
@@ -71,24 +79,17 @@ def jobs_from_fasta(
     jobs: list[Job] = []
     errors: list[InputError] = []
     for job_name, group in groups:
-        faults = Faults(source)
+        faults = Faults(source, place=_line)
         entities = _typed_entities(group, faults, folder) if typed else _plain_entities(group[0], faults)
-        errors += _placed(faults.errors)
+        errors += faults.errors
         if not faults.errors:
-            notes = tuple(
-                note.replace("$.line[", "line ").replace("]", "", 1) if "$.line[" in note else note
-                for note in faults.notes
-            )
-            jobs.append(Job(job_name, (SEED,), entities, source=source, notes=notes))
+            jobs.append(Job(job_name, (SEED,), entities, source=source, notes=tuple(faults.notes)))
     return jobs, errors
 
 
-def _placed(errors: list[InputError]) -> list[InputError]:
-    """JSON paths say where in JSON; a FASTA fault says its line."""
-    return [
-        InputError(error.message, path=re.sub(r"^\$\.line\[(\d+)\]$", r"line \1", error.path), source=error.source)
-        for error in errors
-    ]
+def _line(parts: Sequence[str | int], root: str) -> str:
+    """Places in FASTA are the lines of headers."""
+    return f"line {parts[0]}" if parts else ""
 
 
 def _records(text: str, faults: Faults) -> list[_Record]:
@@ -102,25 +103,17 @@ def _records(text: str, faults: Faults) -> list[_Record]:
         elif start:
             lines.append(line.strip())
         elif line.strip():
-            faults.errors.append(
-                InputError(
-                    "text before the first header: a FASTA record starts with >",
-                    path=f"line {number}",
-                    source=faults.source,
-                )
-            )
+            faults.add((number,), "text before the first header: a FASTA record starts with >")
             return []
     if start:
         records.append(_Record(start, header, "".join(lines)))
     if not records:
-        faults.errors.append(
-            InputError("no FASTA record in the file: write > and a name, then the sequence", source=faults.source)
-        )
+        faults.add((), "no FASTA record in the file: write > and a name, then the sequence")
     return records
 
 
 def _plain_entities(record: _Record, faults: Faults) -> tuple[Entity, ...]:
-    parts = ("line", record.line)
+    parts = (record.line,)
     description = record.header.split(None, 1)[1] if len(record.header.split(None, 1)) > 1 else None
     chains = re.sub(r"\s+", "", record.sequence).split(":")
     entities: list[Entity] = []
@@ -140,13 +133,13 @@ def _plain_entities(record: _Record, faults: Faults) -> tuple[Entity, ...]:
 def _typed_entities(records: list[_Record], faults: Faults, folder: Path | None) -> tuple[Entity, ...]:
     given = [record.named_id for record in records]
     ids = [name if name is not None else checks.chain_name(i) for i, name in enumerate(given)]
-    checks.check_ids([(("line", record.line), (name,)) for record, name in zip(records, ids, strict=True)], faults)
+    checks.check_ids([((record.line,), (name,)) for record, name in zip(records, ids, strict=True)], faults)
     entities = [_typed_entity(record, name, faults, folder) for record, name in zip(records, ids, strict=True)]
     return _merged(entities)
 
 
 def _typed_entity(record: _Record, name: str, faults: Faults, folder: Path | None) -> Entity:
-    parts = ("line", record.line)
+    parts = (record.line,)
     kind = record.kind or "protein"
     boltz = record.named_id is not None
     extra = record.fields[2:] if boltz else record.fields[1:]

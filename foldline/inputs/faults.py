@@ -4,7 +4,7 @@ Knows nothing of what a job means; readers add to a `Faults` and go on, so that 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from foldline.errors import InputError
@@ -35,21 +35,24 @@ def json_path(parts: Sequence[str | int], root: str = "$") -> str:
 
 @dataclass
 class Faults:
-    """The faults and notes of one job. `source` is its file, `root` the JSON path of the job in the file."""
+    """The faults and notes of one job. `source` is its file, `root` the JSON path of the job in the file.
+
+    `place` turns the parts of a place into words; files that are not JSON bring their own.
+    """
 
     source: str = ""
     root: str = "$"
+    place: Callable[[Sequence[str | int], str], str] = json_path
     errors: list[InputError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, parts: Sequence[str | int], message: str) -> None:
-        """Record a fault at a JSON path given as its parts below the job."""
-        self.errors.append(InputError(message, path=json_path(parts, self.root), source=self.source))
+        """Record a fault at a place given as its parts below the job, such as `("sequences", 2, "ligand")`."""
+        self.errors.append(InputError(message, path=self.place(parts, self.root), source=self.source))
 
     def note(self, parts: Sequence[str | int], message: str) -> None:
         """Record something that was changed or that the user should know."""
-        place = json_path(parts, self.root)
-        self.notes.append(f"{place}: {message}" if parts else message)
+        self.notes.append(f"{self.place(parts, self.root)}: {message}" if parts else message)
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -19,13 +19,12 @@ from foldline.inputs.faults import Faults, listed, shown
 Model = TypeVar("Model", bound=BaseModel)
 
 _WANTED = {
-    "string_type": "text in quotes",
-    "int_type": "a whole number",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "model_type": "an object with keys",
-    "model_attributes_type": "an object with keys",
+    "string_type": ("text", "write it in double quotes"),
+    "int_type": ("a whole number", "write one without quotes and decimal point"),
+    "bool_type": ("true or false", "write one of the two without quotes"),
+    "list_type": ("a list", "write it in square brackets"),
+    "tuple_type": ("a list", "write it in square brackets"),
+    "model_type": ("an object", "write its keys in braces"),
 }
 
 
@@ -66,7 +65,8 @@ def _sentence(
     if kind == "extra_forbidden":
         return unknown_key(str(loc[-1]), _known_keys(model, loc[:-1]))
     if kind in _WANTED:
-        return f"{shown(value)} stands where {_WANTED[kind]} belongs"
+        what, remedy = _WANTED[kind]
+        return f"{shown(value)} stands where {what} belongs: {remedy}"
     if kind == "too_long":
         return f"{context.get('actual_length')} values where {context.get('max_length')} belong: take out the rest"
     return f"{shown(value)} is not accepted here ({kind.replace('_', ' ')}): correct it"
@@ -184,7 +184,9 @@ def _syntax(fault: json.JSONDecodeError, text: str) -> str:
     before = text[: fault.pos].rstrip()
     if rest.startswith(("//", "/*", "#")):
         return f"{place}: JSON has no comments: take the comment out"
-    if rest[:1] in ("]", "}") and before.endswith(",") or rest.startswith(",") and rest[1:].lstrip()[:1] in ("]", "}"):
+    if rest[:1] in ("]", "}") and before.endswith(","):
+        return f"{_place(text, len(before) - 1)}: a comma before the closing bracket: take the comma out"
+    if rest.startswith(",") and rest[1:].lstrip()[:1] in ("]", "}"):  # Python 3.13 points at the comma
         return f"{place}: a comma before the closing bracket: take the comma out"
     if rest.startswith("'"):
         return f'{place}: text in single quotes: JSON wants double quotes (")'

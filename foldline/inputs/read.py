@@ -133,7 +133,7 @@ def _read_file(path: Path) -> tuple[list[Job], list[InputError]]:
         try:
             text = read_text(Text(path=path), "the FASTA file")
         except InputError as fault:
-            return [], [InputError(fault.message, source=fault.source)]
+            return [], [fault]
         return jobs_from_fasta(text, source=source, name=path.stem, folder=folder)
     return [], [InputError("neither JSON nor FASTA: a job starts with { or [, a FASTA file with >", source=source)]
 

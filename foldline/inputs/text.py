@@ -6,6 +6,7 @@ Byte order marks and Windows line ends disappear here. Knows nothing of what the
 import gzip
 import io
 import lzma
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def open_text(text: Text, what: str) -> Iterator[TextIO]:
         with path.open("rb") as raw, _unpacked(raw) as stream:
             yield io.TextIOWrapper(stream, encoding="utf-8-sig", newline=None)
     except UnicodeDecodeError as fault:
-        raise InputError(f"{what}: {path} is not UTF-8 text: save it as UTF-8", source=str(path)) from fault
+        raise InputError(f"{what}: {path} is not UTF-8 text: save it as UTF-8") from fault
     except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as fault:
         raise InputError(f"{what}: {path} is a damaged or cut-off compressed file: make it again") from fault
     except OSError as fault:
@@ -65,8 +66,12 @@ def read_text(text: Text, what: str, *, max_chars: int | None = None) -> str:
 def check_readable(path: Path) -> str | None:
     """Why a file cannot be read, as half a sentence with the remedy, or None; reads one byte."""
     try:
-        with path.open("rb") as stream:
-            stream.read(1)
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return _unreadable(path, IsADirectoryError())
+        if stat.S_ISREG(mode):  # a pipe would lose what is read of it
+            with path.open("rb") as stream:
+                stream.read(1)
     except OSError as fault:
         return _unreadable(path, fault)
     except ValueError:
