@@ -18,7 +18,7 @@ class Conformer:
     pos: np.ndarray  # float32 [n, 3], Å; zeros where `mask` is False
     mask: np.ndarray  # bool [n]
     charge: np.ndarray | None = None  # int8 [n]: charges after RDKit's clean-up, where they replace the dictionary's
-    method: str = "given"  # "etkdg" | "etkdg-random" | "ideal" | "model" | "given"
+    method: str = "given"  # "etkdg" | "etkdg-random" | "heavy-random" | "ideal" | "model" | "given"
 
 
 ConformerSource = Callable[[Component], Conformer]

@@ -48,17 +48,17 @@ def molecule_of_smiles(smiles: str) -> Chem.Mol:
     """
     if not smiles:
         raise InputError("the SMILES is empty")
-    with _log_lines() as lines:
+    with rdkit_log() as lines:
         mol = Chem.MolFromSmiles(smiles, sanitize=False)
     if mol is None:
         raise InputError(f"{smiles!r} is not a SMILES: {_reason(lines)}")
-    with _log_lines():
+    with rdkit_log():
         problems = Chem.DetectChemistryProblems(mol)
     if problems:
         raise InputError(
             f"SMILES {smiles!r} is not a possible molecule: {'; '.join(_problem(mol, p) for p in problems)}"
         )
-    with _log_lines():
+    with rdkit_log():
         mol = Chem.MolFromSmiles(smiles)
     wild = [atom.GetIdx() + 1 for atom in mol.GetAtoms() if atom.GetAtomicNum() == 0]
     if wild:
@@ -86,7 +86,7 @@ def component_of_file(file: Path, code: str, *, path: str = "") -> Component:
     if not file.is_file():
         raise InputError(f"{str(file)!r} looks like a ligand file, but there is no such file", path=path)
     suffix = file.suffix.lower()
-    with _log_lines() as lines:
+    with rdkit_log() as lines:
         if suffix == ".sdf":
             mol = next(iter(Chem.SDMolSupplier(str(file))), None)
         else:
@@ -175,7 +175,7 @@ def _problem(mol: Chem.Mol, problem: Chem.MolSanitizeException) -> str:
 
 
 @contextmanager
-def _log_lines() -> Iterator[list[str]]:
+def rdkit_log() -> Iterator[list[str]]:
     """Collect what RDKit logs instead of letting it reach the terminal."""
     lines: list[str] = []
 
