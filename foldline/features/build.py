@@ -1,0 +1,193 @@
+"""From a job to its features: the ordered list of builders. Knows which part comes from where, not how it is made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from foldline.chem.components import Components
+from foldline.chem.conformer import Conformer, ConformerSource
+from foldline.chem.conformers import Conformers
+from foldline.errors import InputError
+from foldline.features.a3m import A3mSource
+from foldline.features.atoms import atom_columns
+from foldline.features.bonds import token_bonds
+from foldline.features.columns import msa_columns, needs_pairing
+from foldline.features.frames import has_frame
+from foldline.features.msa import SequenceMsa, query_msa, read_msa
+from foldline.features.templates import TemplateArrays, empty_templates, entity_templates, template_columns
+from foldline.features.tokens import make_tokens
+from foldline.inputs.job import Job, Ligand, Polymer, Text
+from foldline.structure.assemble import assemble
+from foldline.structure.atoms import Topology
+from foldline.structure.entities import EntitySpec
+from foldline.tensors.features import Features
+
+Msa = Literal["auto", "none"]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features, the atoms that they belong to, and what to report about how they came about."""
+
+    features: Features
+    topology: Topology
+    notes: tuple[str, ...] = ()
+    msa_depth: dict[str, int] = field(default_factory=dict)  # per polymer chain: distinct rows of its unpaired alignment
+    paired_rows: int = 1  # rows of the alignment that come first because they are paired
+
+
+def build_features(
+    job: Job,
+    *,
+    components: Components,
+    conformers: Mapping[str, Conformer] | ConformerSource | None = None,
+    msa: Msa = "auto",
+) -> FeatureSet:
+    """The features of a job (AF3 SI table 5; Protenix: data/inference/infer_dataloader.py:140-274).
+
+    Args:
+        job: a validated job; nothing is searched here.
+        components: the dictionary, the job's own components included.
+        conformers: reference conformers, by component code or from a source; default: `Conformers()`.
+        msa: "auto" reads the alignments of the job; "none" uses the query alone for every chain.
+
+    Raises:
+        InputError: a polymer has no alignment and `msa` is "auto", or anything in the job's texts is wrong.
+    """
+    source = Conformers() if conformers is None else conformers
+    topology = assemble(entity_specs(job), job.bonds, components, source)
+    _check_complete(job, topology)
+    tokens = make_tokens(topology)
+    atoms = atom_columns(topology)
+    frames = has_frame(topology, tokens, atoms.ref_pos, atoms.ref_mask)
+    bonds = token_bonds(topology, tokens)
+    entity_msas, msa_notes = _alignments(job, msa)
+    pairing = _pairs(job)
+    columns = msa_columns(
+        [entity_msas[entity] for entity in topology.chain_entity], tokens.chain, tokens.residue_index - 1, pairing=pairing
+    )
+    slots = [_templates(job, number) for number in range(len(job.entities))]
+    templates = template_columns([slots[entity] for entity in topology.chain_entity], tokens.chain, tokens.residue_index - 1)
+    features = Features(
+        token_mask=np.ones(tokens.n_token, bool),
+        token_index=np.arange(tokens.n_token, dtype=np.int32),
+        residue_index=tokens.residue_index,
+        asym_id=tokens.asym_id,
+        entity_id=tokens.entity_id,
+        sym_id=tokens.sym_id,
+        restype=tokens.restype,
+        profile=columns.profile,
+        deletion_mean=columns.deletion_mean,
+        has_frame=frames,
+        rep_atom=tokens.rep_atom,
+        bond_tokens=bonds,
+        bond_mask=np.ones(len(bonds), bool),
+        atom_mask=np.ones(topology.n_atom, bool),
+        ref_pos=atoms.ref_pos,
+        ref_mask=atoms.ref_mask,
+        ref_charge=atoms.ref_charge,
+        ref_element=atoms.ref_element,
+        ref_atom_name_chars=atoms.ref_atom_name_chars,
+        ref_space_uid=atoms.ref_space_uid,
+        atom_to_token=tokens.atom_to_token,
+        atom_in_token=tokens.atom_in_token,
+        is_ligand=atoms.is_ligand,
+        msa=columns.msa,
+        deletions=columns.deletions,
+        msa_mask=np.ones(len(columns.msa), bool),
+        template_aatype=templates.aatype,
+        template_pseudo_beta=templates.pseudo_beta,
+        template_pseudo_beta_mask=templates.pseudo_beta_mask,
+        template_backbone=templates.backbone,
+        template_backbone_mask=templates.backbone_mask,
+    )
+    read = [one for one in entity_msas if one is not None]
+    return FeatureSet(
+        features=features,
+        topology=topology,
+        notes=(
+            *topology.notes,
+            *msa_notes,
+            *(note for one in read for note in one.notes),
+            *(note for slot in slots for note in slot.notes),
+        ),
+        msa_depth={
+            str(chain): one.depth
+            for chain, entity in zip(topology.chain_id.tolist(), topology.chain_entity.tolist(), strict=True)
+            if (one := entity_msas[entity]) is not None
+        },
+        paired_rows=columns.paired_rows,
+    )
+
+
+def entity_specs(job: Job) -> list[EntitySpec]:
+    """The entities of a job as `assemble` takes them."""
+    return [_spec(number, entity) for number, entity in enumerate(job.entities)]
+
+
+def _spec(number: int, entity: Polymer | Ligand) -> EntitySpec:
+    path = _path(number, entity)
+    if isinstance(entity, Ligand):
+        return EntitySpec("ligand", entity.ids, ccd_codes=entity.ccd_codes, smiles=entity.smiles, path=path)
+    changes = {one.position: one.ccd for one in entity.modifications}
+    return EntitySpec(entity.kind, entity.ids, sequence=entity.sequence, modifications=changes, path=path)
+
+
+def _path(number: int, entity: Polymer | Ligand) -> str:
+    return f"$.sequences[{number}].{entity.kind}"
+
+
+def _check_complete(job: Job, topology: Topology) -> None:
+    """Nothing is dropped: every copy of every entity is a chain with atoms, in order."""
+    wanted = [(number, chain) for number, entity in enumerate(job.entities) for chain in entity.ids]
+    made = list(zip(topology.chain_entity.tolist(), topology.chain_id.tolist(), strict=True))
+    assert made == wanted, f"chains of the topology {made} are not those of the job {wanted}"
+    assert len(np.unique(topology.atom_chain)) == len(made), "a chain has no atoms"
+
+
+def _pairs(job: Job) -> bool:
+    polymers = [entity for entity in job.entities if isinstance(entity, Polymer)]
+    return needs_pairing([one.kind for one in polymers], [one.sequence for one in polymers])
+
+
+def _alignments(job: Job, msa: Msa) -> tuple[list[SequenceMsa | None], list[str]]:
+    """The alignment of every entity (None = a ligand), and what to say about them."""
+    notes = ["no alignments are used (--msa none): every chain is its query alone"] if msa == "none" else []
+    found: list[SequenceMsa | None] = []
+    for number, entity in enumerate(job.entities):
+        if isinstance(entity, Ligand):
+            found.append(None)
+        elif msa == "none" or entity.kind == "dna":
+            found.append(query_msa(entity.kind, entity.sequence))
+        else:
+            found.append(_alignment(entity, _path(number, entity), pairing=_pairs(job)))
+    return found, notes
+
+
+def _alignment(entity: Polymer, path: str, *, pairing: bool) -> SequenceMsa:
+    chain = entity.ids[0]
+    texts: Sequence[tuple[str, Text | None]] = [("unpaired", entity.unpaired_msa)]
+    if entity.kind == "protein":
+        texts = [*texts, ("paired", entity.paired_msa)]
+    missing = [name for name, text in texts if text is None]
+    if missing:
+        raise InputError(
+            f"chain {chain} has no {' and no '.join(missing)} alignment and there is nothing to search with: give sequence"
+            f" databases, give {' and '.join(f'{name}Msa' for name in missing)} (an empty text for none), or use --msa none",
+            path=path,
+        )
+    sources = [
+        A3mSource(text, f"the {name} MSA of chain {chain}", entity.kind, entity.sequence, f"{path}.{name}Msa")
+        for name, text in texts
+        if text is not None
+    ]
+    return read_msa(sources[0], sources[1] if len(sources) > 1 else None, pairing=pairing)
+
+
+def _templates(job: Job, number: int) -> TemplateArrays:
+    entity = job.entities[number]
+    if isinstance(entity, Ligand):
+        return empty_templates(1)
+    return entity_templates(entity, _path(number, entity))
