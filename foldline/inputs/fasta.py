@@ -1,7 +1,7 @@
 """FASTA to jobs: one job per record with `:` between chains (ColabFold), or one job per file with typed headers.
 
-Typed headers are Boltz's `>A|protein`, `>A|protein|msa.a3m` and Chai's `>protein|name`; the types are protein, dna,
-rna, ligand or smiles (SMILES, or a code after `CCD_`), ccd (a code). Without a type a chain is a protein. The seed is 1.
+Typed headers: Boltz's `>A|protein`, `>A|protein|msa.a3m` and Chai's `>protein|name`; types: protein, dna, rna, ligand
+or smiles (a SMILES, or a code after `CCD_`) and ccd (a code). Without a type a chain is a protein. The seed is 1.
 """
 
 import difflib

@@ -86,18 +86,17 @@ def _find(inputs: Sequence[Input]) -> _Found:
 
 def _expand(item: Input, found: _Found) -> list[Path]:
     path = Path(item)
+    if "\0" in str(item):
+        found.errors.append(InputError(f"{str(path)!r} is not a possible file name: give the path of a file"))
+        return []
     try:
         if path.is_dir():
             return _among(sorted(path.iterdir()), f"the folder {path}", found)
         if not path.exists() and glob.has_magic(str(item)):
-            return _among(
-                sorted(Path(name) for name in glob.glob(str(item), recursive=True)), f"the glob {item}", found
-            )
+            names = glob.glob(str(item), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
+            return _among(sorted(map(Path, names)), f"the glob {item}", found)
     except OSError as fault:
         found.errors.append(InputError(f"{path} cannot be read ({fault.strerror or fault}): check its permissions"))
-        return []
-    except ValueError:
-        found.errors.append(InputError(f"{str(path)!r} is not a possible file name: give the path of a file"))
         return []
     return [path]
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 import zstandard
 
@@ -98,10 +98,42 @@ def _unpacked(raw: BinaryIO) -> Iterator[BinaryIO]:
         with lzma.open(raw, "rb") as stream:
             yield cast(BinaryIO, stream)
     elif head.startswith(_ZSTD):
-        with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True, closefd=False) as stream:
-            yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), _BLOCK))
+        yield cast(BinaryIO, io.BufferedReader(_ZstandardStream(raw), _BLOCK))
     else:
         yield raw
+
+
+class _ZstandardStream(io.RawIOBase):
+    """Unpacks zstandard frames one after the other; unlike the library's reader it notices a frame that is cut off."""
+
+    _FEED = 4096  # what a block of input can grow to is bounded by this
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._unpacker = zstandard.ZstdDecompressor().decompressobj()
+        self._packed = self._unpacked = b""
+        self._inside = False
+
+    def readable(self) -> bool:
+        """This stream can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes; 0 at the end of the last frame."""
+        view = memoryview(buffer).cast("B")
+        while not self._unpacked:
+            self._packed = self._packed or self._raw.read(self._FEED)
+            if not self._packed:
+                if self._inside:
+                    raise EOFError("the zstandard frame is cut off")
+                return 0
+            self._unpacked = self._unpacker.decompress(self._packed)
+            self._inside, self._packed = not self._unpacker.eof, self._unpacker.unused_data
+            if self._unpacker.eof:
+                self._unpacker = zstandard.ZstdDecompressor().decompressobj()
+        size = min(len(view), len(self._unpacked))
+        view[:size], self._unpacked = self._unpacked[:size], self._unpacked[size:]
+        return size
 
 
 def _tidied(text: str) -> str:

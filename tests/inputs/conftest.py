@@ -12,7 +12,7 @@ from foldline.inputs import Job, jobs_from_json
 
 @pytest.fixture
 def af3() -> Callable[..., dict[str, Any]]:
-    """Makes a small alphafold3 job of the given members of `sequences`; keyword arguments replace or add top-level keys."""
+    """Makes a small alphafold3 job of the given members of `sequences`; keyword arguments are top-level keys."""
 
     def make(*sequences: dict[str, Any], **top: Any) -> dict[str, Any]:
         chains = list(sequences) or [{"protein": {"id": "A", "sequence": "MKTAYIAK"}}]

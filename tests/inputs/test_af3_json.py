@@ -1,12 +1,25 @@
 """The dialect alphafold3: every field in, AlphaFold 3's text out, and the meaning of null, empty text and paths."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from foldline.errors import InputError
-from foldline.inputs import AtomRef, Ligand, Modification, Polymer, Template, Text, jobs_from_json, read_jobs, to_json
+from foldline.inputs import (
+    AtomRef,
+    Job,
+    Ligand,
+    Modification,
+    Polymer,
+    Template,
+    Text,
+    jobs_from_json,
+    read_jobs,
+    to_json,
+)
 
 EVERYTHING = {
     "name": "Every thing",
@@ -26,7 +39,14 @@ EVERYTHING = {
             }
         },
         {"protein": {"id": "C", "sequence": "GG", "templates": []}},
-        {"rna": {"id": "R", "sequence": "GGU", "unpairedMsa": "", "modifications": [{"modificationType": "2MG", "basePosition": 1}]}},
+        {
+            "rna": {
+                "id": "R",
+                "sequence": "GGU",
+                "unpairedMsa": "",
+                "modifications": [{"modificationType": "2MG", "basePosition": 1}],
+            }
+        },
         {"dna": {"id": "D", "sequence": "ACGT", "modifications": [{"modificationType": "5CM", "basePosition": 2}]}},
         {"ligand": {"id": ["E", "F"], "ccdCodes": ["NAG", "NAG"]}},
         {"ligand": {"id": "G", "smiles": "CC(=O)O", "description": "acetate"}},
@@ -96,7 +116,7 @@ WRITTEN = """{
 }"""
 
 
-def test_every_field(read):
+def test_every_field(read: Callable[[Any], Job]) -> None:
     job = read(EVERYTHING)
     assert (job.name, job.seeds) == ("Every thing", (7, 4294967295, 0))
     template = Template(Text("data_t\n"), (0, 1, 7), (4, 5, 6))
@@ -126,7 +146,7 @@ def test_every_field(read):
     assert read(json.loads(to_json(job))) == job
 
 
-def test_text_as_alphafold3_writes_it(read):
+def test_text_as_alphafold3_writes_it(read: Callable[[Any], Job]) -> None:
     """Layout of AF3 `Input.to_json`: key order, indent 2, index arrays on one line, ASCII, neighbours merged."""
     protein = {
         "sequence": "MK",
@@ -153,7 +173,7 @@ def test_text_as_alphafold3_writes_it(read):
     assert to_json(read(json.loads(WRITTEN))) == WRITTEN
 
 
-def test_copies_apart_stay_apart(read, af3):
+def test_copies_apart_stay_apart(read: Callable[[Any], Job], af3: Callable[..., dict[str, Any]]) -> None:
     """AF3 merges neighbours only, which keeps the order of chains."""
     gg, ion = {"sequence": "GG"}, {"ccdCodes": ["MG"]}
     job = read(af3({"protein": {"id": "A", **gg}}, {"ligand": {"id": "B", **ion}}, {"protein": {"id": "C", **gg}}))
@@ -161,7 +181,7 @@ def test_copies_apart_stay_apart(read, af3):
     assert ids == ["A", "B", "C"]
 
 
-def test_null_means_search_and_empty_means_none(read, af3):
+def test_null_means_search_and_empty_means_none(read: Callable[[Any], Job], af3: Callable[..., dict[str, Any]]) -> None:
     job = read(
         af3(
             {"protein": {"id": "A", "sequence": "GG"}},
@@ -175,12 +195,16 @@ def test_null_means_search_and_empty_means_none(read, af3):
     assert (empty.unpaired_msa, empty.paired_msa, empty.templates) == (Text(""), Text(""), ())
 
 
-def test_older_templates_wrote_null_indices(read, af3):
-    chain = {"id": "A", "sequence": "GG", "templates": [{"mmcif": "data_t", "queryIndices": [], "templateIndices": None}]}
+def test_older_templates_wrote_null_indices(read: Callable[[Any], Job], af3: Callable[..., dict[str, Any]]) -> None:
+    chain = {
+        "id": "A",
+        "sequence": "GG",
+        "templates": [{"mmcif": "data_t", "queryIndices": [], "templateIndices": None}],
+    }
     assert read(af3({"protein": chain})).entities[0].templates == (Template(Text("data_t"), (), ()),)
 
 
-def test_paths_are_relative_to_the_file(tmp_path, af3):
+def test_paths_are_relative_to_the_file(tmp_path: Path, af3: Callable[..., dict[str, Any]]) -> None:
     (tmp_path / "msa").mkdir()
     for name in ("u.a3m", "p.a3m", "t.cif", "c.cif"):
         (tmp_path / "msa" / name).write_text(f"text of {name}")
@@ -208,9 +232,16 @@ def test_paths_are_relative_to_the_file(tmp_path, af3):
     assert inline["userCCD"] == "text of c.cif"
 
 
-def test_empty_text_gives_way_to_a_path(tmp_path, af3):
+def test_empty_text_gives_way_to_a_path(tmp_path: Path, af3: Callable[..., dict[str, Any]]) -> None:
     (tmp_path / "u.a3m").write_text(">q\nGG\n")
-    chain = {"id": "A", "sequence": "GG", "unpairedMsa": "", "unpairedMsaPath": "u.a3m", "pairedMsa": "", "pairedMsaPath": ""}
+    chain = {
+        "id": "A",
+        "sequence": "GG",
+        "unpairedMsa": "",
+        "unpairedMsaPath": "u.a3m",
+        "pairedMsa": "",
+        "pairedMsaPath": "",
+    }
     (jobs, errors) = jobs_from_json(json.dumps(af3({"protein": chain})), folder=tmp_path)
     assert not errors
     assert jobs[0].entities[0].unpaired_msa == Text(path=(tmp_path / "u.a3m").resolve())
@@ -226,7 +257,9 @@ def test_empty_text_gives_way_to_a_path(tmp_path, af3):
         ({"unpairedMsaPath": "a\0b", "pairedMsa": ""}, "unpairedMsaPath", "not a possible file name"),
     ],
 )
-def test_bad_paths(tmp_path, af3, chain, path, words):
+def test_bad_paths(
+    tmp_path: Path, af3: Callable[..., dict[str, Any]], chain: dict[str, str], path: str, words: str
+) -> None:
     """A35: a missing file or a folder is a fault; a file name as text is one too."""
     (tmp_path / "u.a3m").write_text(">q\nGG\n")
     value = af3({"protein": {"id": "A", "sequence": "GG", **chain}})
@@ -236,7 +269,9 @@ def test_bad_paths(tmp_path, af3, chain, path, words):
     assert words in error.message
 
 
-def test_text_and_path_or_one_of_two_alignments(af3, faults):
+def test_text_and_path_or_one_of_two_alignments(
+    af3: Callable[..., dict[str, Any]], faults: Callable[[Any], list[InputError]]
+) -> None:
     """A36: the sentence says which."""
     both = {"id": "A", "sequence": "GG", "unpairedMsa": ">q\nGG", "unpairedMsaPath": "x", "pairedMsa": ""}
     assert '"unpairedMsa" and "unpairedMsaPath"' in faults(af3({"protein": both}))[0].message
@@ -246,7 +281,12 @@ def test_text_and_path_or_one_of_two_alignments(af3, faults):
     assert '"userCCD" and "userCCDPath"' in error.message
 
 
-def test_user_components(tmp_path, af3, read, faults):
+def test_user_components(
+    tmp_path: Path,
+    af3: Callable[..., dict[str, Any]],
+    read: Callable[[Any], Job],
+    faults: Callable[[Any], list[InputError]],
+) -> None:
     """A19: byte order mark, Windows line ends, escaped line breaks and a path are accepted, other text is refused."""
     assert read(af3(userCCD="\ufeffdata_X\r\n_chem_comp.id X\r\n")).user_ccd is not None
     escaped = read(af3(userCCD="data_X\\n_chem_comp.id X\\n"))
@@ -263,14 +303,16 @@ def test_user_components(tmp_path, af3, read, faults):
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4])
-def test_later_keys_in_older_versions_are_read_with_a_note(af3, read, version):
+def test_later_keys_in_older_versions_are_read_with_a_note(
+    af3: Callable[..., dict[str, Any]], read: Callable[[Any], Job], version: int
+) -> None:
     """A44: AF3 reads all keys in all versions."""
     job = read(af3({"protein": {"id": "A", "sequence": "GG", "description": "x"}}, version=version))
     assert job.entities[0].description == "x"
     assert any('"description" belongs to version 4' in note for note in job.notes) == (version < 4)
 
 
-def test_real_jobs_round_trip(shared_data: Path):
+def test_real_jobs_round_trip(shared_data: Path) -> None:
     jobs = read_jobs(shared_data / "af3_jobs")
     assert len(jobs) >= 11
     for job in jobs:
@@ -279,7 +321,9 @@ def test_real_jobs_round_trip(shared_data: Path):
         assert back == [job]
 
 
-def test_writing_an_unreadable_path_inline_is_an_input_error(tmp_path, af3):
+def test_writing_an_unreadable_path_inline_is_an_input_error(
+    tmp_path: Path, af3: Callable[..., dict[str, Any]]
+) -> None:
     (tmp_path / "u.a3m").write_text(">q\nGG\n")
     chain = {"id": "A", "sequence": "GG", "unpairedMsaPath": "u.a3m", "pairedMsa": ""}
     (job,), _ = jobs_from_json(json.dumps(af3({"protein": chain})), folder=tmp_path)

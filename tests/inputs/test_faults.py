@@ -1,21 +1,25 @@
 """Bad jobs: one sentence per fault with its JSON path and remedy (acceptance cases A1, A2, A16-A29, A40, A41, A44)."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from foldline.errors import InputError
 from foldline.inputs import InputErrors, jobs_from_json, read_jobs
 
 
-def protein(**keys):
+def protein(**keys: Any) -> dict[str, Any]:
     return {"protein": {"id": "A", "sequence": "MKTAYIAK", **keys}}
 
 
-def ligand(**keys):
+def ligand(**keys: Any) -> dict[str, Any]:
     return {"ligand": {"id": "L", **keys}}
 
 
-def template(query, hit):
+def template(query: list[int], hit: list[int]) -> dict[str, Any]:
     return protein(templates=[{"mmcif": "data_t", "queryIndices": query, "templateIndices": hit}])
 
 
@@ -34,7 +38,12 @@ CASES = {
     "A22 sharp s grows in upper case": ([protein(sequence="Mß")], {}, f"{P}.sequence", '"ß" at position 2'),
     "A23 RNA with T": ([{"rna": {"id": "A", "sequence": "GTU"}}], {}, "$.sequences[0].rna.sequence", "position 2"),
     "A23 DNA with U": ([{"dna": {"id": "A", "sequence": "GTU"}}], {}, "$.sequences[0].dna.sequence", "position 3"),
-    "A24 letters of no base": ([{"dna": {"id": "A", "sequence": "ACEL"}}], {}, "$.sequences[0].dna.sequence", '"E" at position 3'),
+    "A24 letters of no base": (
+        [{"dna": {"id": "A", "sequence": "ACEL"}}],
+        {},
+        "$.sequences[0].dna.sequence",
+        '"E" at position 3',
+    ),
     "A25 duplicate id": ([protein(), protein()], {}, "$.sequences[1].protein.id", '"A" is used twice'),
     "A25 duplicate in a list": ([protein(id=["A", "A"])], {}, f"{P}.id", "used twice"),
     "A27 digit in id": ([protein(id="A1")], {}, f"{P}.id", '"A1" is not a chain id'),
@@ -44,9 +53,24 @@ CASES = {
     "A27 NaN": ([protein(id="NaN")], {}, f"{P}.id", "capital"),
     "no ids": ([protein(id=[])], {}, f"{P}.id", "no chain id"),
     "empty id": ([protein(id="")], {}, f"{P}.id", "capital"),
-    "A28 no such chain": ([protein()], {"bondedAtomPairs": [[["A", 1, "N"], ["Z", 1, "C"]]]}, "$.bondedAtomPairs[0][1][0]", '"Z"'),
-    "A28 residue range": ([protein()], {"bondedAtomPairs": [[["A", 9, "N"], ["A", 1, "C"]]]}, "$.bondedAtomPairs[0][0][1]", "1 to 8"),
-    "A28 residue 0": ([protein()], {"bondedAtomPairs": [[["A", 1, "N"], ["A", 0, "C"]]]}, "$.bondedAtomPairs[0][1][1]", "1 to 8"),
+    "A28 no such chain": (
+        [protein()],
+        {"bondedAtomPairs": [[["A", 1, "N"], ["Z", 1, "C"]]]},
+        "$.bondedAtomPairs[0][1][0]",
+        '"Z"',
+    ),
+    "A28 residue range": (
+        [protein()],
+        {"bondedAtomPairs": [[["A", 9, "N"], ["A", 1, "C"]]]},
+        "$.bondedAtomPairs[0][0][1]",
+        "1 to 8",
+    ),
+    "A28 residue 0": (
+        [protein()],
+        {"bondedAtomPairs": [[["A", 1, "N"], ["A", 0, "C"]]]},
+        "$.bondedAtomPairs[0][1][1]",
+        "1 to 8",
+    ),
     "A29 SMILES ligand": (
         [protein(), ligand(smiles="CCO")],
         {"bondedAtomPairs": [[["A", 1, "N"], ["L", 1, "C1"]]]},
@@ -59,7 +83,12 @@ CASES = {
         "$.bondedAtomPairs[1]",
         "twice",
     ),
-    "bond to itself": ([protein()], {"bondedAtomPairs": [[["A", 1, "N"], ["A", 1, "N"]]]}, "$.bondedAtomPairs[0]", "itself"),
+    "bond to itself": (
+        [protein()],
+        {"bondedAtomPairs": [[["A", 1, "N"], ["A", 1, "N"]]]},
+        "$.bondedAtomPairs[0]",
+        "itself",
+    ),
     "bond of one end": ([protein()], {"bondedAtomPairs": [[["A", 1, "N"]]]}, "$.bondedAtomPairs[0][1]", "missing"),
     "bond of three ends": (
         [protein()],
@@ -67,7 +96,12 @@ CASES = {
         "$.bondedAtomPairs[0]",
         "3 values where 2 belong",
     ),
-    "bond with a text residue": ([protein()], {"bondedAtomPairs": [[["A", "1", "N"], ["A", 2, "C"]]]}, "$.bondedAtomPairs[0][0][1]", "whole number"),
+    "bond with a text residue": (
+        [protein()],
+        {"bondedAtomPairs": [[["A", "1", "N"], ["A", 2, "C"]]]},
+        "$.bondedAtomPairs[0][0][1]",
+        "whole number",
+    ),
     "A40 lengths": ([template([0, 1], [0])], {}, f"{P}.templates[0]", "2 queryIndices against 1"),
     "A40 past the end": ([template([0, 8], [0, 1])], {}, f"{P}.templates[0].queryIndices[1]", "last residue is 7"),
     "A40 negative query": ([template([-1], [0])], {}, f"{P}.templates[0].queryIndices[0]", "negative"),
@@ -94,7 +128,12 @@ CASES = {
     "A41 no list": ([protein()], {"modelSeeds": 1}, "$.modelSeeds", "a list belongs"),
     "A44 unknown key": ([protein()], {"modelSeed": 1}, "$.modelSeed", 'did you mean "modelSeeds"?'),
     "A44 unknown key in a chain": ([protein(unpairedMSA="")], {}, f"{P}.unpairedMSA", 'did you mean "unpairedMsa"?'),
-    "A44 unknown chain": ([{"ligands": {"id": "A", "smiles": "C"}}], {}, "$.sequences[0].ligands", 'did you mean "ligand"?'),
+    "A44 unknown chain": (
+        [{"ligands": {"id": "A", "smiles": "C"}}],
+        {},
+        "$.sequences[0].ligands",
+        'did you mean "ligand"?',
+    ),
     "A44 unknown key in a template": (
         [protein(templates=[{"mmCif": "x", "mmcif": "data_", "queryIndices": [], "templateIndices": []}])],
         {},
@@ -102,7 +141,12 @@ CASES = {
         'did you mean "mmcif"?',
     ),
     "A44 unknown key far from all": ([protein(colour="red")], {}, f"{P}.colour", "take it out"),
-    "A44 alignment of a DNA": ([{"dna": {"id": "A", "sequence": "AC", "unpairedMsa": ""}}], {}, "$.sequences[0].dna.unpairedMsa", "unknown key"),
+    "A44 alignment of a DNA": (
+        [{"dna": {"id": "A", "sequence": "AC", "unpairedMsa": ""}}],
+        {},
+        "$.sequences[0].dna.unpairedMsa",
+        "unknown key",
+    ),
     "A44 version": ([protein()], {"version": 5}, "$.version", "1, 2, 3, 4"),
     "A44 version as text": ([protein()], {"version": "4"}, "$.version", "whole number"),
     "A44 dialect": ([protein()], {"dialect": "alphafold4"}, "$.dialect", '"alphafoldserver"'),
@@ -146,19 +190,23 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_fault_one_sentence(case, af3, faults):
+def test_one_fault_one_sentence(
+    case: str, af3: Callable[..., dict[str, Any]], faults: Callable[[Any], list[InputError]]
+) -> None:
     sequences, top, path, words = CASES[case]
     errors = faults(af3(*sequences, **top))
     assert [error.path for error in errors] == [path]
     assert words in errors[0].message
 
 
-def test_no_chains(af3, faults):
+def test_no_chains(af3: Callable[..., dict[str, Any]], faults: Callable[[Any], list[InputError]]) -> None:
     """A2."""
     assert faults({**af3(), "sequences": []})[0].path == "$.sequences"
 
 
-def test_missing_dialect_and_version(faults, af3):
+def test_missing_dialect_and_version(
+    faults: Callable[[Any], list[InputError]], af3: Callable[..., dict[str, Any]]
+) -> None:
     """A44: as in AF3 both are needed in a job that is not a list of server jobs."""
     job = af3()
     del job["dialect"], job["version"]
@@ -170,7 +218,9 @@ def test_missing_dialect_and_version(faults, af3):
     assert error.path == "$[0]"
 
 
-def test_all_faults_of_a_file_at_once(faults, af3):
+def test_all_faults_of_a_file_at_once(
+    faults: Callable[[Any], list[InputError]], af3: Callable[..., dict[str, Any]]
+) -> None:
     """A fault does not hide those beside it, not even in the same chain."""
     job = af3(
         protein(sequence="MK1", colour="red", modifications=[{"ptmType": "SEP", "ptmPosition": 9}]),
@@ -194,7 +244,7 @@ def test_all_faults_of_a_file_at_once(faults, af3):
     }
 
 
-def test_one_bad_job_does_not_hurt_the_others(af3):
+def test_one_bad_job_does_not_hurt_the_others(af3: Callable[..., dict[str, Any]]) -> None:
     good, bad = af3(name="good"), af3(protein(sequence=""), name="bad")
     jobs, errors = jobs_from_json(json.dumps([good, bad, 5, af3(name="last")]))
     assert [job.name for job in jobs] == ["good", "last"]
@@ -225,7 +275,7 @@ SYNTAX = {
 
 
 @pytest.mark.parametrize("case", SYNTAX)
-def test_json_syntax(case, tmp_path):
+def test_json_syntax(case: str, tmp_path: Path) -> None:
     """A44: faults of the JSON itself come with line and column."""
     data, place, words = SYNTAX[case]
     (tmp_path / "job.json").write_bytes(data)
@@ -238,5 +288,5 @@ def test_json_syntax(case, tmp_path):
 
 
 @pytest.mark.parametrize("data", ["[" * 100_000, "[" + "9" * 5000 + "]", '"text"', "[]", "[[]]", "null"])
-def test_json_that_is_no_job(data, faults):
+def test_json_that_is_no_job(data: str, faults: Callable[[Any], list[InputError]]) -> None:
     faults(data)

@@ -1,7 +1,11 @@
 """What the readers change in a job, and that they say so (acceptance cases A21, A22, A24, A26, A41)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from foldline.inputs import Job
 from foldline.inputs.checks import chain_name
 
 
@@ -15,26 +19,32 @@ from foldline.inputs.checks import chain_name
         ("rna", "acyu", "ACNU", "Y at 3"),
     ],
 )
-def test_changes_are_noted(kind, given, clean, words, af3, read):
+def test_changes_are_noted(
+    kind: str, given: str, clean: str, words: str, af3: Callable[..., dict[str, Any]], read: Callable[[Any], Job]
+) -> None:
     job = read(af3({kind: {"id": "A", "sequence": given}}))
     assert job.entities[0].sequence == clean
     assert any(note.startswith(f"$.sequences[0].{kind}.sequence: ") and words in note for note in job.notes)
 
 
-@pytest.mark.parametrize(("kind", "sequence"), [("protein", "ACDEFGHIKLMNPQRSTVWY"), ("dna", "ACGTN"), ("rna", "ACGUN"), ("protein", "G")])
-def test_plain_sequences_need_no_note(kind, sequence, af3, read):
+@pytest.mark.parametrize(
+    ("kind", "sequence"), [("protein", "ACDEFGHIKLMNPQRSTVWY"), ("dna", "ACGTN"), ("rna", "ACGUN"), ("protein", "G")]
+)
+def test_plain_sequences_need_no_note(
+    kind: str, sequence: str, af3: Callable[..., dict[str, Any]], read: Callable[[Any], Job]
+) -> None:
     job = read(af3({kind: {"id": "A", "sequence": sequence}}))
     assert job.entities[0].sequence == sequence
     assert job.notes == ()
 
 
-def test_repeated_seeds_run_once(af3, read):
+def test_repeated_seeds_run_once(af3: Callable[..., dict[str, Any]], read: Callable[[Any], Job]) -> None:
     job = read(af3(modelSeeds=[3, 1, 3, 1, 2]))
     assert job.seeds == (3, 1, 2)
     assert job.notes == ("$.modelSeeds: repeated seeds run once: 3, 1",)
 
 
-def test_chain_names_count_units_first():
+def test_chain_names_count_units_first() -> None:
     """AF3 `int_id_to_str_id`: A..Z, AA, BA, CA, ..."""
     names = [chain_name(i) for i in range(26 + 26 * 26 + 2)]
     assert names[:3] == ["A", "B", "C"]
@@ -44,7 +54,7 @@ def test_chain_names_count_units_first():
     assert len(set(names)) == len(names)
 
 
-def test_many_chains_with_long_ids(af3, read):
+def test_many_chains_with_long_ids(af3: Callable[..., dict[str, Any]], read: Callable[[Any], Job]) -> None:
     """A26."""
     ids = [chain_name(i) for i in range(120)]
     assert read(af3({"protein": {"id": ids, "sequence": "GG"}})).entities[0].ids == tuple(ids)
