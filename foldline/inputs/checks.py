@@ -92,7 +92,9 @@ def check_smiles(smiles: str, folder: Path | None, parts: Parts, faults: Faults)
     """A SMILES that is empty, or that is the name of a file; its chemistry is checked elsewhere."""
     if not smiles.strip():
         faults.add(parts, "the SMILES is empty: give one, or ccdCodes")
-    elif re.search(r"\.(sdf|mol|mol2|pdb|cif|smi|xyz)$", smiles.strip(), re.IGNORECASE) or names_file(smiles, folder):
+    elif re.search(r"\.(sdf|mol|mol2|pdb|cif|smi|xyz)$", smiles.strip(), re.IGNORECASE) or (
+        Path(smiles).suffix and names_file(smiles, folder)
+    ):
         faults.add(
             parts, f"{shown(smiles)} is a file name, not a SMILES: write the SMILES itself, or a userCCD component"
         )

@@ -19,6 +19,10 @@ class InputErrors(InputError):
         self.errors = tuple(errors)
         super().__init__("\n".join(str(error) for error in self.errors))
 
+    def __reduce__(self) -> tuple[type["InputErrors"], tuple[tuple[InputError, ...]]]:
+        """Exceptions are pickled by their text, which is not what this one is made from."""
+        return InputErrors, (self.errors,)
+
 
 def json_path(parts: Sequence[str | int], root: str = "$") -> str:
     """`$.sequences[2].ligand` from `("sequences", 2, "ligand")`; keys that are not plain words are quoted."""

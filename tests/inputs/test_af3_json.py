@@ -330,3 +330,13 @@ def test_writing_an_unreadable_path_inline_is_an_input_error(
     (tmp_path / "u.a3m").unlink()
     with pytest.raises(InputError, match="does not exist"):
         to_json(job, inline=True)
+
+
+def test_a_smiles_is_not_taken_for_a_file(tmp_path: Path, af3: Callable[..., dict[str, Any]]) -> None:
+    """A16: a file beside the job that is called like a SMILES does no harm, a file name with an ending is refused."""
+    for name in ("C", "lig.pdbqt"):
+        (tmp_path / name).write_text("x")
+    good, bad = ({"ligand": {"id": "A", "smiles": smiles}} for smiles in ("C", "lig.pdbqt"))
+    jobs, errors = jobs_from_json(json.dumps([af3(good), af3(bad)]), folder=tmp_path)
+    assert [job.entities[0].smiles for job in jobs] == ["C"]
+    assert [error.path for error in errors] == ["$[1].sequences[0].ligand.smiles"]

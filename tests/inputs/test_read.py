@@ -1,6 +1,7 @@
 """Files, folders and globs (acceptance cases A43, A46, A47)."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ def test_all_faults_of_all_files_come_together(folder: Path, af3: Callable[..., 
         ("d.json", ""),
     ]
     assert str(caught.value).count("\n") == 3
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert str(copy) == str(caught.value)
+    assert [error.path for error in copy.errors] == [error.path for error in caught.value.errors]
     jobs, errors = read_jobs(folder, on_error="collect")
     assert [job.name for job in jobs] == ["a1", "a2", "c2"]
     assert [str(error) for error in errors] == [str(error) for error in caught.value.errors]
