@@ -15,8 +15,11 @@ def shared_data() -> Path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--upstream-python PATH`: the interpreter of an environment that has Protenix, for tests marked `upstream`."""
+    """Interpreters of other environments: `--upstream-python` has Protenix, `--clients-python` readers of results."""
     parser.addoption("--upstream-python", default=None, help="interpreter that has Protenix installed")
+    parser.addoption(
+        "--clients-python", default=None, help="interpreter of the environment made by scripts/clients-env"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,4 +33,13 @@ def upstream_python(request: pytest.FixtureRequest) -> Path:
     given = request.config.getoption("--upstream-python")
     if not given:
         pytest.skip("no --upstream-python is given")
+    return Path(given)
+
+
+@pytest.fixture(scope="session")
+def clients_python(request: pytest.FixtureRequest) -> Path:
+    """The interpreter that the programs reading our results stand beside; the test is skipped without one."""
+    given = request.config.getoption("--clients-python")
+    if not given:
+        pytest.skip("no --clients-python is given")
     return Path(given)

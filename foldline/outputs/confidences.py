@@ -49,7 +49,7 @@ def confidences_json(
 def summary_json(topology: Topology, confidences: Confidences, fraction_disordered: float) -> bytes:
     """`<job>_summary_confidences.json`: sorted keys, two decimals, null for what is undefined.
 
-    The diagonal of `chain_pair_iptm` is the chain's pTM; a lone chain has no ipTM (AlphaFold 3: model/model.py:453-472).
+    The diagonal of `chain_pair_iptm` is the chain's pTM; a lone chain has no ipTM (AF3: model/model.py:453-472).
     `chain_ids` has one entry per chain, as AlphaFold 3 documents (its code writes one per token).
     """
     lone = len(topology.chain_id) == 1

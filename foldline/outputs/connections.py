@@ -20,7 +20,7 @@ BACKBONE = {"protein": ("C", "N"), "dna": ("O3'", "P"), "rna": ("O3'", "P")}
 def table_of_bonds(
     topology: Topology, names: list[str], component_of: Callable[[str], Component | None]
 ) -> dict[str, list[object]]:
-    """Columns of `_chem_comp_bond`: bonds between heavy atoms of every component, from its own table or the topology."""
+    """Columns of `_chem_comp_bond`: heavy-atom bonds of every component, from its own table or the topology."""
     rows: list[tuple[object, ...]] = []
     drawn = _bonds_within(topology)
     for name in names:
@@ -65,7 +65,7 @@ def _bonds_within(topology: Topology) -> dict[str, list[tuple[str, str, str, str
 
 
 def connections(topology: Topology) -> np.ndarray:
-    """Rows of `Topology.bond_atoms` that link residues other than along a chain's backbone, or that the job declares."""
+    """Rows of `Topology.bond_atoms` that link residues, but not along a backbone, or that are declared inside one."""
     t = topology
     atom_a, atom_b = t.bond_atoms.T
     res_a, res_b = t.atom_res[atom_a], t.atom_res[atom_b]

@@ -55,7 +55,7 @@ def json_array(values: np.ndarray, decimals: int, top: int) -> bytes:
 
 
 def json_matrix(matrix: np.ndarray, decimals: int, top: int) -> Iterator[bytes]:
-    """A 2-D array as JSON in pieces of some hundred thousand numbers, values in 0 .. top / 10**decimals; NaN is null."""
+    """A 2-D array as JSON in pieces of a few MB, values in 0 .. top / 10**decimals; NaN is null."""
     inner, last = _texts(decimals, top, ","), _texts(decimals, top, "],[")
     rows = max(1, _BLOCK // max(1, matrix.shape[1]))
     yield b"[["

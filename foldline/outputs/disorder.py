@@ -1,7 +1,7 @@
 """Fraction of disordered protein residues from solvent accessibility, as AlphaFold 3 reports it. Knows no confidences.
 
-Sources: AlphaFold 3, model/confidences.py:21-120 (windowed relative accessible surface, Bordin et al. 2022 cut-off); DSSP
-(Kabsch and Sander 1983) for radii and probe. AlphaFold 3 calls mkdssp; here the surface is biotite's with DSSP's radii.
+Sources: AlphaFold 3, model/confidences.py:21-120 (windowed relative accessible surface and its cut-off); DSSP (Kabsch
+and Sander 1983) for radii and probe. AlphaFold 3 calls mkdssp; here the surface is biotite's with DSSP's radii.
 """
 
 import numpy as np
@@ -26,7 +26,11 @@ _SPHERE_POINTS = 401
 def fraction_disordered(topology: Topology, coordinates: np.ndarray) -> float:
     """Share of protein residues whose windowed relative accessible surface is above 0.581; 0.0 without protein.
 
-    Every chain is looked at alone; of chains with equal sequences the first stands for all. `coordinates` [N_atom, 3] in Å.
+    Every chain is looked at alone; of chains with equal sequences the first stands for all.
+
+    Args:
+        topology: the job's chains.
+        coordinates: [N_atom, 3], Å.
     """
     by_sequence: dict[tuple[str, ...], np.ndarray] = {}
     found = []

@@ -3,7 +3,7 @@
     <job>/seed-S_sample-N/<job>_seed-S_sample-N_{model.cif,confidences.json,summary_confidences.json}   as they come
     <job>/<job>_{model.cif,confidences.json,summary_confidences.json,data.json,ranking_scores.csv,run.json}   at the end
 
-Every file is written beside its place and renamed into it. Source: AlphaFold 3, run_alphafold.py:661-731, docs/output.md.
+Every file is written beside its place and renamed into it. Source: AlphaFold 3, run_alphafold.py:661-731.
 """
 
 import csv
@@ -62,8 +62,8 @@ class WrittenSample:
 class SampleWriter:
     """Writes a job's samples as they come and its top-level files at the end.
 
-    With a `fingerprint` (a hash of all that decides the result), samples that an interrupted run with the same fingerprint
-    finished are kept and listed in `written`; files of any other run of this job are removed first.
+    With a `fingerprint` (a hash of all that decides the result), samples that an interrupted run with the same
+    fingerprint finished are kept and listed in `written`; files of any other run of this job are removed first.
     """
 
     def __init__(self, directory: Path, job: PredictedJob, *, fingerprint: str = "") -> None:
@@ -131,8 +131,8 @@ class SampleWriter:
     def finish(self, data_json: str, run: Mapping[str, object], seeds: Iterable[int] = ()) -> WrittenSample:
         """Write the top-level files, `<job>_run.json` last, and return the best sample.
 
-        `seeds` is the job's order of seeds for the ranking table (default: the order of writing). `run` is written as it
-        is, with the fingerprint added.
+        `seeds` is the job's order of seeds for the ranking table (default: the order of writing). `run` is written as
+        it is, with the fingerprint added.
         """
         assert self.written, "no sample was written"
         order = {seed: place for place, seed in enumerate(seeds)}
@@ -215,20 +215,20 @@ def ranking_csv(records: Iterable[WrittenSample]) -> bytes:
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a file so that it is either whole or not there, whatever happens; an existing one is replaced at the end."""
+    """Write a file so that it is whole or not there, whatever happens; an existing one is replaced at the end."""
     scratch = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with open(scratch, "xb") as file:
+        with scratch.open("xb") as file:
             file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(scratch, path)
+        scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while piece := file.read(_COPY_BYTES):
             yield piece
 
@@ -251,6 +251,6 @@ def _require_finite(record: WrittenSample, coordinates: np.ndarray, atom_plddt: 
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
             raise NonFiniteOutput(
-                f"seed {record.seed}, sample {record.sample}: {bad} of {values.size} values of the {what} are not finite,"
-                " so nothing of this sample was written; try --dtype fp32"
+                f"seed {record.seed}, sample {record.sample}: {bad} of {values.size} values of the {what} are not"
+                " finite, so nothing of this sample was written; try --dtype fp32"
             )

@@ -38,7 +38,7 @@ COMPONENT_TYPES = {
     "rna": "RNA LINKING",
     "ligand": "NON-POLYMER",
 }
-# AlphaFold 3 writes ATOM for these and HETATM for everything else (constants/residue_names.py:389; UNK, N, DN are HETATM).
+# AlphaFold 3 writes ATOM for these, HETATM for everything else, UNK, N, DN included (constants/residue_names.py:389).
 STANDARD_POLYMER_RESIDUES = STANDARD_RESIDUES - {"UNK", "N", "DN"}
 _LINE = 80  # characters of a sequence per line
 
@@ -280,7 +280,7 @@ def write_model(
     name: str,
     provenance: Provenance,
 ) -> str:
-    """mmCIF text of one structure: coordinates [N_atom, 3] in Å, pLDDT [N_atom] on 0-100."""
+    """The mmCIF text of one structure: coordinates [N_atom, 3] in Å, pLDDT [N_atom] on 0-100."""
     return ModelWriter(topology, components, name=name, provenance=provenance).text(coordinates, atom_plddt)
 
 

@@ -4,7 +4,7 @@ Sources: AlphaFold 3, model/mmcif_metadata.py (which tables); the ModelCIF dicti
 No dates and no machine names: the same prediction gives the same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +39,12 @@ def quoted(value: object) -> str:
     return "." if text == "." else cif.quote(text)
 
 
-def add_table(block: cif.Block, category: str, columns: dict[str, Sequence[object]]) -> None:
+def add_table(block: cif.Block, category: str, columns: Mapping[str, Sequence[object]]) -> None:
     """Add a table from its columns, each value quoted as needed; one without rows is left out."""
     add_raw_table(block, category, {tag: [quoted(value) for value in column] for tag, column in columns.items()})
 
 
-def add_raw_table(block: cif.Block, category: str, columns: dict[str, list[str]]) -> None:
+def add_raw_table(block: cif.Block, category: str, columns: Mapping[str, list[str]]) -> None:
     """Add a table from its columns of CIF text: pairs for a single row, nothing for none."""
     n_row = len(next(iter(columns.values())))
     if n_row == 1:
@@ -123,7 +123,7 @@ def add_target_tables(block: cif.Block, chain_ids: Sequence[str], chain_entity: 
 
 
 def add_quality_tables(block: cif.Block, topology: Topology, atom_plddt: np.ndarray) -> None:
-    """pLDDT of the model and of every residue (every component of a ligand), the mean over its atoms."""
+    """Tables of pLDDT: of the model and of every residue (every component of a ligand), the mean over its atoms."""
     values = np.asarray(atom_plddt, np.float64)
     add_table(
         block,

@@ -1,4 +1,4 @@
-"""Topologies of small complexes and random results of theirs; coordinates are random walks, scores are random numbers."""
+"""Topologies of small complexes and random results of theirs: coordinates are random walks, scores random numbers."""
 
 from collections.abc import Callable, Sequence
 
@@ -42,11 +42,11 @@ COMPLEXES: dict[str, tuple[list[EntitySpec], list[tuple[AtomRef, AtomRef]]]] = {
     ),
     "protein_nucleic": (
         [
-            EntitySpec("protein", ("P",), "MKTAYIAKQRQISFVKSH"),
-            EntitySpec("protein", ("Q",), "GSHMLEDPVDAFK"),
-            EntitySpec("dna", ("D",), "ACGTTGCA"),
-            EntitySpec("dna", ("E",), "TGCAACGT"),
-            EntitySpec("rna", ("R",), "GGCUAACC"),
+            EntitySpec("protein", ("A",), "MKTAYIAKQRQISFVKSH"),
+            EntitySpec("protein", ("B",), "GSHMLEDPVDAFK"),
+            EntitySpec("dna", ("C",), "ACGTTGCA"),
+            EntitySpec("dna", ("D",), "TGCAACGT"),
+            EntitySpec("rna", ("E",), "GGCUAACC"),
         ],
         [],
     ),

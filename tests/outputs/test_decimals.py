@@ -28,11 +28,10 @@ def test_text_of_a_number(value: float, places: int, top: int, text: str) -> Non
 
 def serialised(value: float, places: int, top: int) -> str:
     """One number by AlphaFold 3's rule, from the digits of the rounded integer."""
-    value = np.float32(value)
     if math.isnan(value):
         return "null"
     scale = np.float32(10**places)
-    clamped = min(max(value, np.float32(0)), np.float32(top) / scale)
+    clamped = min(max(np.float32(value), np.float32(0)), np.float32(top) / scale)
     digits = str(min(top, math.floor(float(np.float32(clamped * scale)) + 0.5))).rjust(places + 1, "0")
     text = f"{digits[:-places]}.{digits[-places:]}"
     return text[:-1] if places == 2 and text.endswith("0") else text

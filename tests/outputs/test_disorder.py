@@ -1,4 +1,4 @@
-"""Fraction of disordered residues: surfaces against geometry, windows against a plain loop, and jobs without protein."""
+"""Fraction of disordered residues: surfaces against geometry, windows against a plain loop, jobs without protein."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ Assemble = Callable[..., Topology]
 
 
 def test_surface_of_lone_atoms(assembled: Assemble) -> None:
-    """Atoms far from each other show their whole spheres: N 1.65, CA 1.87, C 1.76, O 1.40, others 1.80, probe 1.40 Å."""
+    """Atoms far apart show their whole spheres: N 1.65, CA 1.87, C 1.76, O 1.40, others 1.80, probe 1.40 Å."""
     topology = assembled([EntitySpec("protein", ("A",), "WG")])
     coordinates = np.arange(topology.n_atom)[:, None] * np.full(3, 20.0, np.float32)
     assert topology.atom_name[:5].tolist() == ["N", "CA", "C", "O", "CB"]
