@@ -1,1 +1,1 @@
-"""Chemistry: the component dictionary, residue tables, reference conformers and SMILES ligands. Knows no jobs, no chains."""
+"""Chemistry: the component dictionary, residue tables, conformers, SMILES ligands. Knows no jobs, no chains."""

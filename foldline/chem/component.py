@@ -1,4 +1,4 @@
-"""One chemical component as numpy columns: its atoms, bonds and dictionary coordinates. Knows neither files nor chains;
+"""One chemical component as numpy columns: atoms, bonds and dictionary coordinates. Knows neither files nor chains;
 `components` reads them from the dictionary, `user_ccd` and `smiles` make them from what a user gives."""
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ HYDROGENS = ("H", "D", "T")
 
 
 def polymer_kind(component_type: str) -> str:
-    """The polymer that a `_chem_comp.type` belongs to: "protein", "dna", "rna" or "ligand" (Protenix: core/ccd.py:143-178)."""
+    """Polymer of a `_chem_comp.type`: "protein", "dna", "rna" or "ligand" (Protenix: core/ccd.py:143-178)."""
     kind = component_type.upper()
     if "PEPTIDE" in kind and kind != "PEPTIDE-LIKE":
         return "protein"
@@ -57,10 +57,10 @@ class Component:
 
     @cached_property
     def leaving_groups(self) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """Per staying heavy atom: the groups of leaving heavy atoms that hang on it, in bond order of the dictionary.
+        """Per staying heavy atom: the groups of leaving heavy atoms that hang on it, in dictionary order of the atoms.
 
-        A group is every leaving atom that is connected to the first one; a group that is bonded to a second staying atom
-        is none. Protenix makes such a component fail altogether (core/ccd.py:56-61, json_parser.py:205).
+        A group is every leaving atom that is connected to the first one; a group that is bonded to a second staying
+        atom is none. Protenix fails on such a component (core/ccd.py:56-61, json_parser.py:205).
         """
         neighbours: dict[int, list[int]] = {}
         for a, b in self.bond_atoms[self.heavy[self.bond_atoms].all(axis=1)].tolist():
@@ -80,7 +80,7 @@ class Component:
         while queue:
             atom = queue.pop()
             for other in neighbours[atom]:
-                if atom == first and other == centre or other in group:
+                if (atom == first and other == centre) or other in group:
                     continue
                 if not self.leaving[other]:
                     return []

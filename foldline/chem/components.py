@@ -1,4 +1,4 @@
-"""The whole Chemical Component Dictionary as a compact store in the user's cache, made once from biotite's bundled copy.
+"""The Chemical Component Dictionary as a compact store in the user's cache, made once from biotite's bundled copy.
 
 A folder of memory-mapped .npy columns opens in milliseconds. A user's own components lie over it. Knows no jobs and no
 network; a component is a `Component`.
@@ -71,7 +71,7 @@ class Components:
                         _build_and_rename(root, folder)
             except OSError as error:
                 raise InputError(
-                    f"the component dictionary cannot be stored in {root} ({error}); choose a writable folder with cache_dir"
+                    f"the component dictionary cannot be stored in {root} ({error}); name another with cache_dir"
                 ) from error
         return cls(folder, user)
 

@@ -1,4 +1,4 @@
-"""Reference conformers of components: shipped, from the disk cache, from RDKit in a child process, or from the dictionary.
+"""Reference conformers of components: shipped, from the disk cache, from RDKit in a child process or the dictionary.
 
 A conformer depends on the component's content, the RDKit version and a fixed seed, never on the job's seed, so that all
 copies and all seeds share it. Knows no chains.

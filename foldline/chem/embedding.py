@@ -1,7 +1,7 @@
 """The child process that embeds molecules with RDKit: one JSON request per line in, one reply per line out.
 
-It stands alone (run as a script, it imports only RDKit and the standard library), because RDKit can hang or abort and its
-process is then killed from outside.
+It stands alone (run as a script, it imports only RDKit and the standard library), because RDKit can hang or abort and
+its process is then killed from outside.
 """
 
 import array
@@ -19,8 +19,8 @@ def embed(molecule: bytes, seed: int, seconds: int, last_resort: bool) -> tuple[
     """Coordinates x y z of every atom in Å, and the rung of the ladder that made them, or None.
 
     The rungs, each with `seconds` at most, are ETKDGv3, ETKDGv3 from random coordinates, and, as the last resort, plain
-    distance geometry of the heavy atoms from random coordinates (hydrogens then lie at the origin): 250 heavy atoms embed
-    in a second without their hydrogens and in no reasonable time with them.
+    distance geometry of the heavy atoms from random coordinates (hydrogens then lie at the origin): 250 heavy atoms
+    embed in a second without their hydrogens and in no reasonable time with them.
     """
     mol = Chem.Mol(molecule)
     if _embedded(mol, seed, seconds, random=False):

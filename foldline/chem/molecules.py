@@ -13,7 +13,7 @@ _REPAIRS = 10
 
 
 def molecule_of(component: Component) -> Chem.Mol | None:
-    """Molecule with the component's heavy atoms in their order and explicit hydrogens; None where RDKit cannot sanitise it.
+    """Molecule of the component's atoms in their order, with hydrogens; None where RDKit cannot sanitise it.
 
     An atom with too many bonds lends a pair to a metal (dative bond); the stereocentres come from the dictionary's
     coordinates. A component without hydrogens (a user's own) gets them from the valences.

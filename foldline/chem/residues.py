@@ -24,7 +24,7 @@ UNKNOWN_OF_KIND = MappingProxyType({"protein": "UNK", "rna": "N", "dna": "DN"})
 _LETTERS = "ARNDCQEGHILKMFPSTWYVX"
 PROTEIN_LETTER = MappingProxyType(dict(zip(PROTEIN_RESIDUES, _LETTERS, strict=True)))  # component -> letter
 
-# Component of a letter in a job's sequence. Protenix knows the first line of each (json_parser.py:33-76) and fails on others.
+# Component of a letter in a job's sequence. Protenix fails on U and O of a protein (json_parser.py:33-76).
 SEQUENCE_CODES = MappingProxyType(
     {
         "protein": MappingProxyType(dict(zip(_LETTERS, PROTEIN_RESIDUES, strict=True)) | {"U": "SEC", "O": "PYL"}),
@@ -65,8 +65,8 @@ MSA_RESTYPE = MappingProxyType(
 def restype_ids(kinds: Sequence[str] | np.ndarray, parents: Sequence[str] | np.ndarray) -> np.ndarray:
     """Residue class of each residue's place in the canonical sequence, int32 [n]: from its own kind and parent letter.
 
-    A ligand, and a residue whose component links into no polymer, is UNK; a letter without a class is the unknown residue
-    of the kind (Protenix: core/parser.py:2847-2892).
+    A ligand, and a residue whose component links into no polymer, is UNK; a letter without a class is the unknown
+    residue of the kind (Protenix: core/parser.py:2847-2892).
     """
     return np.array([restype_of(str(kind), str(parent)) for kind, parent in zip(kinds, parents, strict=True)], np.int32)
 
@@ -145,7 +145,7 @@ def _token_atom_index(residue: str) -> dict[str, int]:
 
 
 def atom_to_tokatom_idx(res_name: str, atom_names: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Index of each atom within its token, int32 [n]: its place in RESIDUE_ATOMS, 0 for every atom of any other residue."""
+    """Index of each atom within its token, int32 [n]: its place in RESIDUE_ATOMS, 0 in any other residue."""
     if res_name not in RESIDUE_ATOMS:
         return np.zeros(len(atom_names), np.int32)
     table = _token_atom_index(res_name)

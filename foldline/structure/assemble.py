@@ -1,4 +1,4 @@
-"""Entities and declared bonds to `Topology`: every residue from its component, in the order of the network's atom axis.
+"""Entities and declared bonds to `Topology`: each residue from its component, in the order of the network's atom axis.
 Knows chemistry, not JSON: what it needs of a job comes as plain arguments."""
 
 from collections import Counter
@@ -19,6 +19,7 @@ from foldline.structure.entities import BondEnd, EntitySpec
 from foldline.structure.polymers import ChainPlan, plan_polymer
 
 Place = tuple[int, str]  # structure-wide residue, atom name
+Bond = tuple[Place, Place]
 
 
 def assemble(
@@ -27,13 +28,13 @@ def assemble(
     components: Components,
     conformers: Mapping[str, Conformer] | ConformerSource,
 ) -> Topology:
-    """Build the topology of a job (Protenix: json_parser.py:131-648, json_to_feature.py:93-333; differences in docs/numerics.md).
+    """Build the topology of a job (Protenix: json_parser.py:131-648, json_to_feature.py:93-333).
 
     Args:
         entities: in the order of the job; their copies become consecutive chains.
         bonds: declared covalent bonds.
         components: the dictionary, the user's components included.
-        conformers: reference conformers, by component code or from a source; SMILES ligands are called LIG_<first chain id>.
+        conformers: reference conformers by component code, or a source; a SMILES ligand is LIG_<first chain id>.
 
     Raises:
         InputError: an unknown letter, component or bond end, with the JSON path and the legal names.
@@ -42,7 +43,8 @@ def assemble(
     plans = [_plan(entity, components, notes) for entity in entities]
     layout = _Layout.of(entities, plans)
     variants = [variant for number in layout.chain_entity for variant in plans[number].variants]
-    ends, variants = _declared_bonds(bonds, layout, variants, notes)
+    along = _chain_bonds(plans, layout)
+    ends, variants = _declared_bonds(bonds, layout, variants, set(along), notes)
     distinct = list(dict.fromkeys(variants))
     row = {variant: index for index, variant in enumerate(distinct)}
     blocks = np.array([row[variant] for variant in variants], np.int64)
@@ -50,12 +52,10 @@ def assemble(
     starts = table.starts(blocks)
 
     inner, inner_order = table.bonds(blocks)
-    along = _chain_bonds(plans, layout, table, blocks, starts)
-    declared = np.array(
-        [[starts[res] + table.blocks[blocks[res]].index[name] for res, name in pair] for pair in ends], np.int64
-    ).reshape(-1, 2)
-    pairs = np.sort(np.concatenate([inner, along, declared]), axis=1)
-    orders = np.concatenate([inner_order, np.ones(len(along) + len(declared), np.int8)])
+    outer = [[starts[res] + table.blocks[blocks[res]].index[name] for res, name in pair] for pair in (*along, *ends)]
+    pairs = np.sort(np.concatenate([inner, np.array(outer, np.int64).reshape(-1, 2)]), axis=1)
+    orders = np.concatenate([inner_order, np.ones(len(outer), np.int8)])
+    notes += _conformer_notes(table.conformers)
     parts = [variant.component for variant in variants]
     is_polymer = np.array([variant.polymer for variant in variants], bool)
     names = np.array([variant.res_name for variant in variants])
@@ -78,7 +78,7 @@ def assemble(
         ref_mask=table.atoms("ref_mask", blocks),
         bond_atoms=pairs.astype(np.int32),
         bond_order=orders,
-        bond_declared=np.arange(len(pairs)) >= len(pairs) - len(declared),
+        bond_declared=np.arange(len(pairs)) >= len(pairs) - len(ends),
         res_kind=np.array(
             [part.kind if polymer else "ligand" for part, polymer in zip(parts, is_polymer, strict=True)]
         ),
@@ -133,30 +133,42 @@ def _parent(variant: Variant) -> str:
     return letter if len(letter) == 1 else "N" if variant.component.kind in ("dna", "rna") else "X"
 
 
-def _chain_bonds(
-    plans: Sequence[ChainPlan], layout: _Layout, table: BlockTable, blocks: np.ndarray, starts: np.ndarray
-) -> np.ndarray:
-    """Atom pairs of the bonds along all polymers, int64 [m, 2]."""
-    pairs = []
+def _chain_bonds(plans: Sequence[ChainPlan], layout: _Layout) -> list[Bond]:
+    """Ends of the bonds along all polymers."""
+    bonds: list[Bond] = []
     for chain, number in enumerate(layout.chain_entity):
-        plan, first = plans[number], layout.chain_start[chain]
+        plan, first = plans[number], int(layout.chain_start[chain])
         for i in np.flatnonzero(plan.linked).tolist():
-            here, there = first + i, first + i + 1
-            tail = table.blocks[blocks[here]].index[plan.tail[i]]
-            head = table.blocks[blocks[there]].index[plan.head[i + 1]]
-            pairs.append((starts[here] + tail, starts[there] + head))
-    return np.array(pairs, np.int64).reshape(-1, 2)
+            bonds.append(((first + i, plan.tail[i]), (first + i + 1, plan.head[i + 1])))
+    return bonds
+
+
+def _conformer_notes(conformers: Mapping[Component, Conformer]) -> list[str]:
+    """What to say of components whose reference positions are not RDKit's or not complete."""
+    notes = []
+    for component, conformer in conformers.items():
+        if conformer.method in ("ideal", "model"):
+            lacking = "" if conformer.mask.all() else f", {int((~conformer.mask).sum())} atoms without"
+            notes.append(
+                f"component {component.code}: RDKit finds no conformer; the reference positions are the dictionary's"
+                f" {conformer.method} coordinates{lacking}"
+            )
+    return notes
 
 
 def _declared_bonds(
-    bonds: Sequence[tuple[BondEnd, BondEnd]], layout: _Layout, variants: list[Variant], notes: list[str]
-) -> tuple[list[tuple[Place, Place]], list[Variant]]:
+    bonds: Sequence[tuple[BondEnd, BondEnd]],
+    layout: _Layout,
+    variants: list[Variant],
+    present: set[Bond],
+    notes: list[str],
+) -> tuple[list[Bond], list[Variant]]:
     """Ends of the declared bonds, and the variants after the leaving atoms of those bonds are gone.
 
-    Each bond takes one leaving group from either atom: the first in dictionary order that is still there and holds no bonded
-    atom. Protenix draws it at random (json_parser.py:215).
+    Each bond takes one leaving group from either atom: the first in dictionary order that is still there and holds no
+    bonded atom. Protenix draws it at random (json_parser.py:215).
     """
-    ends: list[tuple[Place, Place]] = []
+    ends: list[Bond] = []
     for number, bond in enumerate(bonds):
         pair = tuple(
             _end(end, layout, variants, f"$.bondedAtomPairs[{number}][{side}]") for side, end in enumerate(bond)
@@ -164,7 +176,7 @@ def _declared_bonds(
         left, right = sorted(pair)
         if left == right:
             raise InputError("an atom cannot be bonded to itself", path=f"$.bondedAtomPairs[{number}]")
-        if (left, right) in ends or _inner_bond(left, right, variants):
+        if (left, right) in present or (left, right) in ends or _inner_bond(left, right, variants):
             notes.append(f"bondedAtomPairs[{number}] repeats a bond that is there already; it is used once")
             continue
         ends.append((left, right))

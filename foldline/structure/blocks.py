@@ -21,7 +21,7 @@ class Variant:
 
     @property
     def res_name(self) -> str:
-        """Component code that the network and the output see (selenomethionine in a polymer is methionine: AF3 SI 2.1)."""
+        """Component code that the network and the output see; a polymer's MSE is MET (AF3 SI 2.1)."""
         return "MET" if self._is_selenomethionine else self.component.code
 
     @property
@@ -84,7 +84,8 @@ class BlockTable:
 
     def __init__(self, variants: Sequence[Variant], conformers: ConformerSource) -> None:
         """Make the block of every variant."""
-        self.blocks = [make_block(variant, conformers(variant.component)) for variant in variants]
+        self.conformers = {part: conformers(part) for part in dict.fromkeys(variant.component for variant in variants)}
+        self.blocks = [make_block(variant, self.conformers[variant.component]) for variant in variants]
         self._n_atom = np.array([len(block.atom_name) for block in self.blocks], np.int64)
         self._n_bond = np.array([len(block.bond_order) for block in self.blocks], np.int64)
 

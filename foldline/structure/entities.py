@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class EntitySpec:
-    """A polymer (`sequence`, `modifications`) or a ligand (`ccd_codes`, or `smiles`) and the chain ids of its copies."""
+    """A polymer (`sequence`, `modifications`) or a ligand (`ccd_codes` or `smiles`) and the chain ids of its copies."""
 
     kind: str  # "protein" | "dna" | "rna" | "ligand"
     chain_ids: tuple[str, ...]

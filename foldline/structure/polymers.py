@@ -1,4 +1,4 @@
-"""The residues of one polymer entity: components from letters, bonds along the chain, and the atoms that leave for them.
+"""The residues of one polymer entity: components from letters, bonds along the chain and the atoms that leave for them.
 Knows one entity at a time; declared bonds are added later."""
 
 from dataclasses import dataclass
@@ -32,9 +32,10 @@ class ChainPlan:
 def plan_polymer(entity: EntitySpec, components: Components, notes: list[str]) -> ChainPlan:
     """Components, chain bonds and leaving atoms of a polymer (Protenix: json_parser.py:131-338).
 
-    A bond takes one leaving group from each of its atoms. Where neighbours cannot be bonded both lose all leaving atoms, but
-    for the OP3 of a first nucleotide and the OXT of a last amino acid. A first residue that is no amino acid but has an atom
-    C, and a last one with an atom N (ACE, FOR, NME, NH2), are bonded as caps.
+    A bond takes one leaving group from each of its atoms. Where neighbours cannot be bonded both lose all leaving
+    atoms, but for the OP3 of a first nucleotide and the OXT of a last amino acid. A first residue that is no amino acid
+    but has an atom C with room for a bond, and a last one with such an N (ACE, FOR, NME, NH2), are bonded as caps;
+    Protenix knows ACE and NME only, and leaves the OXT beside NME (json_parser.py:240-277).
 
     Raises:
         InputError: a letter or a component is unknown, a position is outside the sequence.
@@ -48,9 +49,9 @@ def plan_polymer(entity: EntitySpec, components: Components, notes: list[str]) -
     family = [links[i][0] for i in ids]
     tail, head = [links[i][1] for i in ids], [links[i][2] for i in ids]
     if entity.kind == "protein" and len(codes) > 1:
-        if not family[0] and family[1] == "protein" and "C" in parts[ids[0]].atom_name:
+        if not family[0] and family[1] == "protein" and _has_room(parts[ids[0]], "C"):
             family[0], tail[0] = "protein", "C"
-        if not family[-1] and family[-2] == "protein" and "N" in parts[ids[-1]].atom_name:
+        if not family[-1] and family[-2] == "protein" and _has_room(parts[ids[-1]], "N"):
             family[-1], head[-1] = "protein", "N"
     group, has_tail, has_head = np.array(family), np.array(tail) != "", np.array(head) != ""
     linked = (group[:-1] == group[1:]) & (group[:-1] != "") & has_tail[:-1] & has_head[1:]
@@ -101,12 +102,20 @@ def _codes(entity: EntitySpec, notes: list[str]) -> tuple[list[str], dict[str, s
 
 
 def _link(component: Component) -> tuple[str, str, str]:
-    """Family ("protein", "nucleic" or ""), and the names of the atoms to the next and the previous residue ("" if absent)."""
+    """Family ("protein", "nucleic", ""), and the names of the atoms to the next and previous residue ("" if absent)."""
     family = {"protein": "protein", "dna": "nucleic", "rna": "nucleic"}.get(component.kind, "")
     if not family:
         return "", "", ""
     names = set(component.atom_name.tolist())
     return family, *(name if name in names else "" for name in (_TAIL[family], _HEAD[family]))
+
+
+def _has_room(component: Component, atom: str) -> bool:
+    """Whether the component has that atom and it can give up a hydrogen or a leaving atom for a bond."""
+    here = np.flatnonzero(component.atom_name == atom)
+    touching = component.bond_atoms[np.isin(component.bond_atoms, here).any(axis=1)].ravel()
+    others = np.setdiff1d(touching, here)
+    return bool(len(here)) and bool((component.leaving | ~component.heavy)[others].any())
 
 
 def _leaving(component: Component, ends: int, tail: str, head: str) -> frozenset[str]:
@@ -124,8 +133,8 @@ def _leaving(component: Component, ends: int, tail: str, head: str) -> frozenset
 def _note_breaks(entity: EntitySpec, codes: list[str], linked: np.ndarray, notes: list[str]) -> None:
     for i in np.flatnonzero(~linked).tolist():
         notes.append(
-            f"chain {entity.chain_ids[0]}: {codes[i]} {i + 1} and {codes[i + 1]} {i + 2} cannot be bonded along the chain;"
-            " the leaving atoms of both are removed"
+            f"chain {entity.chain_ids[0]}: {codes[i]} {i + 1} and {codes[i + 1]} {i + 2} cannot be bonded along the"
+            " chain; the leaving atoms of both are removed"
         )
 
 
