@@ -158,10 +158,9 @@ def _shipped() -> dict[str, Conformer]:
         packed = importlib.resources.files("foldline.chem").joinpath(SHIPPED_FILE).read_bytes()
         data = np.load(io.BytesIO(packed))
         cuts = np.cumsum(data["count"])[:-1]
-        columns = [np.split(data[name], cuts) for name in ("atom_names", "pos", "mask", "charge")]
-        _SHIPPED.update(
-            {str(key): Conformer(*row, "etkdg") for key, *row in zip(data["key"].tolist(), *columns, strict=True)}
-        )
+        names, pos, mask, charge = (np.split(data[name], cuts) for name in ("atom_names", "pos", "mask", "charge"))
+        for i, key in enumerate(data["key"].tolist()):
+            _SHIPPED[key] = Conformer(names[i], pos[i], mask[i], charge[i], "etkdg")
     return _SHIPPED
 
 

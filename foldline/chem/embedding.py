@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TextIO
 
-from rdkit import Chem, RDLogger
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom
 
 
@@ -22,7 +22,7 @@ def embed(molecule: bytes, seed: int, seconds: int, last_resort: bool) -> tuple[
     distance geometry of the heavy atoms from random coordinates (hydrogens then lie at the origin): 250 heavy atoms
     embed in a second without their hydrogens and in no reasonable time with them.
     """
-    mol = Chem.Mol(molecule)
+    mol = Chem.Mol(molecule)  # pyright: ignore[reportCallIssue, reportArgumentType]: RDKit's stubs lack the pickle form
     if _embedded(mol, seed, seconds, random=False):
         return _xyz(mol), "etkdg"
     if _embedded(mol, seed, seconds, random=True):
@@ -59,7 +59,7 @@ def _xyz(mol: Chem.Mol) -> list[float]:
 
 def serve(requests: TextIO, replies: TextIO) -> None:
     """Answer requests until the input ends; the process ends itself where a request passes its limit."""
-    RDLogger.DisableLog("rdApp.*")
+    rdBase.DisableLog("rdApp.*")
     for line in requests:
         request = json.loads(line)
         if hasattr(signal, "alarm"):

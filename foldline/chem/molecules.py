@@ -8,7 +8,8 @@ from foldline.chem.component import Component
 from foldline.chem.smiles import molecule_of_smiles, rdkit_log
 
 _BOND = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE, 4: Chem.BondType.AROMATIC}
-_NON_METALS = frozenset("H HE B C N O F NE SI P S CL AR GE AS SE BR KR TE I XE AT RN".split())
+_NON_METAL_NUMBERS = (1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(52, 55), 85, 86)
+_NON_METALS = frozenset(Chem.GetPeriodicTable().GetElementSymbol(number) for number in _NON_METAL_NUMBERS)
 _REPAIRS = 10
 
 
@@ -92,7 +93,7 @@ def _lend_to_metal(mol: Chem.RWMol, atom: int) -> bool:
     """Turn one covalent bond of `atom` to a metal into a dative one."""
     for bond in list(mol.GetAtomWithIdx(atom).GetBonds()):
         metal = bond.GetOtherAtom(mol.GetAtomWithIdx(atom))
-        if metal.GetSymbol().upper() in _NON_METALS or bond.GetBondType() == Chem.BondType.DATIVE:
+        if metal.GetSymbol() in _NON_METALS or bond.GetBondType() == Chem.BondType.DATIVE:
             continue
         mol.RemoveBond(atom, metal.GetIdx())
         mol.AddBond(atom, metal.GetIdx(), Chem.BondType.DATIVE)

@@ -10,7 +10,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-PROTEIN_RESIDUES = tuple("ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK".split())
+# fmt: off
+PROTEIN_RESIDUES = (
+    "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE", "LEU", "LYS", "MET", "PHE", "PRO", "SER",
+    "THR", "TRP", "TYR", "VAL", "UNK",
+)
+# fmt: on
 RNA_RESIDUES = ("A", "G", "C", "U", "N")
 DNA_RESIDUES = ("DA", "DG", "DC", "DT", "DN")
 GAP = "-"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -166,7 +167,7 @@ def _bond_stereo(bond: Chem.Bond) -> str:
     return {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}.get(bond.GetStereo(), "N")
 
 
-def _problem(mol: Chem.Mol, problem: Chem.MolSanitizeException) -> str:
+def _problem(mol: Chem.Mol, problem: Any) -> str:
     message = problem.Message()
     if hasattr(problem, "GetAtomIdx"):
         index = problem.GetAtomIdx()

@@ -107,7 +107,8 @@ def _link(component: Component) -> tuple[str, str, str]:
     if not family:
         return "", "", ""
     names = set(component.atom_name.tolist())
-    return family, *(name if name in names else "" for name in (_TAIL[family], _HEAD[family]))
+    tail, head = (name if name in names else "" for name in (_TAIL[family], _HEAD[family]))
+    return family, tail, head
 
 
 def _has_room(component: Component, atom: str) -> bool:
