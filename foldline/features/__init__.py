@@ -1,1 +1,1 @@
-"""From a job to the arrays that the network reads: alignments, templates, tokens, atoms, bonds, frames. Never imports torch."""
+"""From a job to the arrays that the network reads: alignments, templates, tokens, atoms, bonds, frames."""

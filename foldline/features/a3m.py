@@ -59,7 +59,7 @@ def read_rows(source: A3mSource) -> Iterator[Rows]:
     Reads Windows line ends, `#` lines (ColabFold), NULs, blank lines and wrapped sequences.
 
     Raises:
-        InputError: the text has no records, its first row is not the query, or a row has another number of match columns.
+        InputError: no records, a first row that is not the query, or a row with another number of match columns.
     """
     number = 0
     for block in _record_blocks(source):
@@ -73,7 +73,7 @@ def read_rows(source: A3mSource) -> Iterator[Rows]:
             at = int(wrong[0])
             raise source.fail(
                 f"row {number + at + 1} ({_short(headers[at])}) has {lengths[at]} match columns where the sequence has"
-                f" {len(source.query)} residues: an a3m has one upper-case letter or '-' per residue, insertions in lower case"
+                f" {len(source.query)} residues: an a3m row has a capital or '-' for each, insertions in lower case"
             )
         number += len(rows)
         yield Rows(headers, matches, rows)
@@ -134,7 +134,8 @@ def _check_query(source: A3mSource, header: bytes, first: bytes) -> None:
         why = f"has {len(first)} match columns where the sequence has {len(query)} residues"
     else:
         at = int(np.flatnonzero(table[_codes(first)] != table[_codes(query)])[0])
-        why = f"has {first[at : at + 1].decode(errors='replace')} at position {at + 1} where the sequence has {source.query[at]}"
+        letter = first[at : at + 1].decode(errors="replace")
+        why = f"has {letter} at position {at + 1} where the sequence has {source.query[at]}"
     raise source.fail(
         f"row 1 ({_short(header)}) is not the chain's own sequence, it {why}: put the ungapped query first"
     )

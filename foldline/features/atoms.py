@@ -56,7 +56,7 @@ def _atomic_numbers(topology: Topology) -> np.ndarray:
     """Atomic number of every atom, int64 [N_atom]."""
     symbols = np.ascontiguousarray(topology.element.astype("<U2")).view(np.uint64)
     distinct, first, which = np.unique(symbols, return_index=True, return_inverse=True)
-    numbers = np.array([gemmi.Element(topology.element[i]).atomic_number for i in first.tolist()], np.int64)
+    numbers = np.array([gemmi.Element(str(topology.element[i])).atomic_number for i in first.tolist()], np.int64)
     if len(distinct) and numbers.min() < 1:
         atom = int(first[int(numbers.argmin())])
         residue = topology.atom_res[atom]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -11,20 +11,21 @@ from foldline.chem.conformer import Conformer, ConformerSource
 from foldline.chem.conformers import Conformers
 from foldline.errors import InputError
 from foldline.features.a3m import A3mSource
-from foldline.features.atoms import atom_columns
+from foldline.features.atoms import AtomColumns, atom_columns
 from foldline.features.bonds import token_bonds
 from foldline.features.columns import msa_columns, needs_pairing
 from foldline.features.frames import has_frame
 from foldline.features.msa import SequenceMsa, query_msa, read_msa
 from foldline.features.templates import TemplateArrays, empty_templates, entity_templates, template_columns
-from foldline.features.tokens import make_tokens
+from foldline.features.tokens import Tokens, make_tokens
 from foldline.inputs.job import Job, Ligand, Polymer, Text
 from foldline.structure.assemble import assemble
 from foldline.structure.atoms import Topology
 from foldline.structure.entities import EntitySpec
-from foldline.tensors.features import Features
+from foldline.tensors.features import AXES, Features
 
 Msa = Literal["auto", "none"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class FeatureSet:
     features: Features
     topology: Topology
     notes: tuple[str, ...] = ()
-    msa_depth: dict[str, int] = field(default_factory=dict)  # per polymer chain: distinct rows of its unpaired alignment
+    msa_depth: dict[str, int] = field(
+        default_factory=dict
+    )  # per polymer chain: distinct rows of its unpaired alignment
     paired_rows: int = 1  # rows of the alignment that come first because they are paired
 
 
@@ -61,65 +64,53 @@ def build_features(
     _check_complete(job, topology)
     tokens = make_tokens(topology)
     atoms = atom_columns(topology)
-    frames = has_frame(topology, tokens, atoms.ref_pos, atoms.ref_mask)
     bonds = token_bonds(topology, tokens)
-    entity_msas, msa_notes = _alignments(job, msa)
-    pairing = _pairs(job)
-    columns = msa_columns(
-        [entity_msas[entity] for entity in topology.chain_entity], tokens.chain, tokens.residue_index - 1, pairing=pairing
-    )
+    frames = has_frame(topology, tokens, atoms.ref_pos, atoms.ref_mask)
+    alignments = _alignments(job, msa)
+    columns = msa_columns(_of_chains(alignments, topology), tokens.chain, tokens.residue_index - 1, pairing=_pairs(job))
     slots = [_templates(job, number) for number in range(len(job.entities))]
-    templates = template_columns([slots[entity] for entity in topology.chain_entity], tokens.chain, tokens.residue_index - 1)
+    templates = template_columns(_of_chains(slots, topology), tokens.chain, tokens.residue_index - 1)
+
     features = Features(
         token_mask=np.ones(tokens.n_token, bool),
         token_index=np.arange(tokens.n_token, dtype=np.int32),
-        residue_index=tokens.residue_index,
-        asym_id=tokens.asym_id,
-        entity_id=tokens.entity_id,
-        sym_id=tokens.sym_id,
-        restype=tokens.restype,
+        has_frame=frames,
         profile=columns.profile,
         deletion_mean=columns.deletion_mean,
-        has_frame=frames,
-        rep_atom=tokens.rep_atom,
         bond_tokens=bonds,
         bond_mask=np.ones(len(bonds), bool),
         atom_mask=np.ones(topology.n_atom, bool),
-        ref_pos=atoms.ref_pos,
-        ref_mask=atoms.ref_mask,
-        ref_charge=atoms.ref_charge,
-        ref_element=atoms.ref_element,
-        ref_atom_name_chars=atoms.ref_atom_name_chars,
-        ref_space_uid=atoms.ref_space_uid,
-        atom_to_token=tokens.atom_to_token,
-        atom_in_token=tokens.atom_in_token,
-        is_ligand=atoms.is_ligand,
         msa=columns.msa,
         deletions=columns.deletions,
         msa_mask=np.ones(len(columns.msa), bool),
-        template_aatype=templates.aatype,
-        template_pseudo_beta=templates.pseudo_beta,
-        template_pseudo_beta_mask=templates.pseudo_beta_mask,
-        template_backbone=templates.backbone,
-        template_backbone_mask=templates.backbone_mask,
+        **_fields(tokens),
+        **_fields(atoms),
+        **_fields(templates, "template_"),
     )
-    read = [one for one in entity_msas if one is not None]
+    notes = [*topology.notes, *_notes(alignments), *_notes(slots)]
+    if msa == "none":
+        notes.append("no alignments are used (--msa none): every chain is its query alone")
+    chains = zip(topology.chain_id.tolist(), _of_chains(alignments, topology), strict=True)
     return FeatureSet(
         features=features,
         topology=topology,
-        notes=(
-            *topology.notes,
-            *msa_notes,
-            *(note for one in read for note in one.notes),
-            *(note for slot in slots for note in slot.notes),
-        ),
-        msa_depth={
-            str(chain): one.depth
-            for chain, entity in zip(topology.chain_id.tolist(), topology.chain_entity.tolist(), strict=True)
-            if (one := entity_msas[entity]) is not None
-        },
+        notes=tuple(notes),
+        msa_depth={chain: one.depth for chain, one in chains if one is not None},
         paired_rows=columns.paired_rows,
     )
+
+
+def _fields(columns: Tokens | AtomColumns | TemplateArrays, prefix: str = "") -> dict[str, np.ndarray]:
+    """Those columns that are fields of `Features`, by field name."""
+    return {prefix + name: value for name, value in vars(columns).items() if prefix + name in AXES}
+
+
+def _of_chains(of_entities: Sequence[T], topology: Topology) -> list[T]:
+    return [of_entities[entity] for entity in topology.chain_entity.tolist()]
+
+
+def _notes(parts: Sequence[SequenceMsa | TemplateArrays | None]) -> list[str]:
+    return [note for part in parts if part is not None for note in part.notes]
 
 
 def entity_specs(job: Job) -> list[EntitySpec]:
@@ -152,9 +143,9 @@ def _pairs(job: Job) -> bool:
     return needs_pairing([one.kind for one in polymers], [one.sequence for one in polymers])
 
 
-def _alignments(job: Job, msa: Msa) -> tuple[list[SequenceMsa | None], list[str]]:
-    """The alignment of every entity (None = a ligand), and what to say about them."""
-    notes = ["no alignments are used (--msa none): every chain is its query alone"] if msa == "none" else []
+def _alignments(job: Job, msa: Msa) -> list[SequenceMsa | None]:
+    """The alignment of every entity, None for a ligand."""
+    pairing = _pairs(job)
     found: list[SequenceMsa | None] = []
     for number, entity in enumerate(job.entities):
         if isinstance(entity, Ligand):
@@ -162,8 +153,8 @@ def _alignments(job: Job, msa: Msa) -> tuple[list[SequenceMsa | None], list[str]
         elif msa == "none" or entity.kind == "dna":
             found.append(query_msa(entity.kind, entity.sequence))
         else:
-            found.append(_alignment(entity, _path(number, entity), pairing=_pairs(job)))
-    return found, notes
+            found.append(_alignment(entity, _path(number, entity), pairing=pairing))
+    return found
 
 
 def _alignment(entity: Polymer, path: str, *, pairing: bool) -> SequenceMsa:
@@ -174,8 +165,8 @@ def _alignment(entity: Polymer, path: str, *, pairing: bool) -> SequenceMsa:
     missing = [name for name, text in texts if text is None]
     if missing:
         raise InputError(
-            f"chain {chain} has no {' and no '.join(missing)} alignment and there is nothing to search with: give sequence"
-            f" databases, give {' and '.join(f'{name}Msa' for name in missing)} (an empty text for none), or use --msa none",
+            f"chain {chain} has no {' and no '.join(missing)} alignment and there is nothing to search with: give"
+            f" sequence databases, or {' and '.join(f'{name}Msa' for name in missing)} (empty for none), or --msa none",
             path=path,
         )
     sources = [

@@ -35,7 +35,7 @@ class _Stack:
 
 
 def needs_pairing(kinds: Sequence[str], sequences: Sequence[str]) -> bool:
-    """Whether rows are paired: when the chains hold two or more different protein sequences (Protenix: msa_featurizer.py:185-190)."""
+    """Whether rows are paired: with two or more different protein sequences (Protenix: msa_featurizer.py:185-190)."""
     return len({sequence for kind, sequence in zip(kinds, sequences, strict=True) if kind == "protein"}) > 1
 
 
@@ -45,8 +45,9 @@ def msa_columns(
     """The network's alignment from the alignment of every chain (None = a ligand).
 
     `token_chain` [N_token] is the chain of a token, rising; `token_residue` [N_token] the 0-based residue within it.
-    Quirks of Protenix that its weights have seen (msa_featurizer.py:183-385): where nothing is paired, the query row comes
-    twice; a row that is all gap in a chain that is no protein repeats the query there; a ligand's columns are unknown in every row.
+    Quirks of Protenix that its weights have seen (msa_featurizer.py:183-385): where nothing is paired, the query row
+    comes twice; a row that is all gap in a chain that is no protein repeats the query there; a ligand's columns are
+    unknown in every row.
     """
     stacks = _stacks_of(chains, pairing)
     n_paired = max((len(stack.paired) for stack in stacks.values()), default=1)
@@ -93,7 +94,7 @@ def _stacks_of(chains: Sequence[SequenceMsa | None], pairing: bool) -> dict[int,
 
 
 def _paired_stack(chain: SequenceMsa, selected: np.ndarray) -> _Stack:
-    """The paired rows of a chain, -1 = a gap row, and its unpaired rows without those that stand among the paired ones."""
+    """The paired rows of a chain, -1 = a gap row, and its unpaired rows without those that are paired."""
     gap = np.full((1, chain.paired.shape[1]), GAP_RESTYPE, np.int8)
     paired = np.concatenate([chain.paired, gap])[selected]
     paired_deletions = np.concatenate([chain.paired_deletions, np.zeros_like(gap, np.uint8)])[selected]

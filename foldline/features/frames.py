@@ -1,4 +1,4 @@
-"""Which tokens have a frame (AF3 SI 4.3.2): polymer residues by their backbone, single atoms by their two nearest neighbours.
+"""Which tokens have a frame (AF3 SI 4.3.2): polymer residues by their backbone, single atoms by their neighbours.
 
 Works residue by residue: nothing is of size N_atom x N_atom.
 """
@@ -18,7 +18,10 @@ def _frame_places() -> np.ndarray:
     kinds = ["protein"] * len(PROTEIN_RESIDUES) + ["rna"] * len(RNA_RESIDUES) + ["dna"] * len(DNA_RESIDUES)
     names = PROTEIN_RESIDUES + RNA_RESIDUES + DNA_RESIDUES
     return np.array(
-        [[RESIDUE_ATOMS[name].index(atom) for atom in FRAME_ATOMS[kind]] for name, kind in zip(names, kinds, strict=True)]
+        [
+            [RESIDUE_ATOMS[name].index(atom) for atom in FRAME_ATOMS[kind]]
+            for name, kind in zip(names, kinds, strict=True)
+        ]
     )
 
 
@@ -28,8 +31,9 @@ _FRAME_PLACES = _frame_places()
 def has_frame(topology: Topology, tokens: Tokens, ref_pos: np.ndarray, ref_mask: np.ndarray) -> np.ndarray:
     """Whether each token has a frame, bool [N_token] (Protenix: core/featurizer.py:142-341).
 
-    A token that is one atom takes the two nearest atoms of its residue in the reference conformer: no frame where the residue
-    has fewer than three atoms, the conformer lacks one of the three, two coincide, or the angle is within 25 degrees of a line.
+    A token that is one atom takes the two nearest atoms of its residue in the reference conformer: no frame where the
+    residue has fewer than three atoms, the conformer lacks one of the three, two coincide, or the angle is within 25
+    degrees of a line.
     """
     frames = _polymer_frames(topology, tokens)
     sizes = np.bincount(topology.atom_res, minlength=len(tokens.residue_class))

@@ -3,7 +3,6 @@
 Knows a3m texts and residue classes; how chains are put side by side is `columns`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,14 +67,14 @@ def read_msa(unpaired: A3mSource, paired: A3mSource | None, *, pairing: bool) ->
     if len(unpaired.query) < SHORTEST:
         return alone
     union, pairs, notes = _Union(unpaired), _Pairs(unpaired), []
-    for source in (paired, unpaired):
-        blocks = head(read_rows(source), READ_PAIRED_ROWS) if source is paired else _uncut(read_rows(source))
-        for rows, cut in blocks if source else ():
-            union.add(rows)
-            if source is paired and pairing:
-                pairs.add(rows)
-            if cut:
-                notes.append(f"{source.what}: only the first {READ_PAIRED_ROWS:,} rows are read")
+    for rows, cut in head(read_rows(paired), READ_PAIRED_ROWS) if paired else ():
+        union.add(rows)
+        if pairing:
+            pairs.add(rows)
+        if cut and paired:
+            notes.append(f"{paired.what}: only the first {READ_PAIRED_ROWS:,} rows are read")
+    for rows in read_rows(unpaired):
+        union.add(rows)
     if union.depth == 0:
         return alone
     if union.unknown:
@@ -103,10 +102,6 @@ def read_msa(unpaired: A3mSource, paired: A3mSource | None, *, pairing: bool) ->
         depth=union.depth,
         notes=tuple(notes),
     )
-
-
-def _uncut(blocks: Iterator[Rows]) -> Iterator[tuple[Rows, bool]]:
-    return ((rows, False) for rows in blocks)
 
 
 class _Union:

@@ -14,7 +14,7 @@ _UNIREF = re.compile(rb"UniRef100_[^_]+_([^_/]+)")
 
 
 def species_of(headers: Sequence[bytes]) -> np.ndarray:
-    """Species of every row from `tr|ACC|NAME_SPECIES` and `UniRef100_ACC_TAXID/` headers, b"" where there is none, object [n]."""
+    """Species of every row from `tr|ACC|NAME_SPECIES` and `UniRef100_ACC_TAXID/` headers, b"" = none, object [n]."""
     found = np.empty(len(headers), object)
     for index, header in enumerate(headers):
         match = _UNIPROT.match(header) or _UNIREF.match(header)
@@ -25,9 +25,9 @@ def species_of(headers: Sequence[bytes]) -> np.ndarray:
 def pair_rows(species: Sequence[np.ndarray], *, limit: int, per_species: int = MAX_PER_SPECIES) -> np.ndarray:
     """Which row of every chain stands in each paired row, int32 [n_paired, n_chain], -1 = a gap row.
 
-    `species[c]` holds one entry per row of chain c. The first paired row is the query of every chain. Then come the species
-    that most chains share; within one such group by rising product of row numbers. The sort is numpy's default, which is not
-    stable, as Protenix's is: rows of equal product keep Protenix's order.
+    `species[c]` holds one entry per row of chain c. The first paired row is the query of every chain. Then come the
+    species that most chains share; within one such group by rising product of row numbers. The sort is numpy's default,
+    which is not stable, as Protenix's is: rows of equal product keep Protenix's order.
     """
     chains = [_SpeciesRows(ids) for ids in species]
     numbers: dict[bytes, int] = {}

@@ -13,17 +13,18 @@ from foldline.errors import InputError
 from foldline.inputs.job import Text
 from foldline.inputs.text import read_text
 
-ATOMS = (
-    "N CA C CB O CG CG1 CG2 OG OG1 SG CD CD1 CD2 ND1 ND2 OD1 OD2 SD CE CE1 CE2 CE3 NE NE1 NE2 OE1 OE2 CH2 NH1 NH2 OH CZ CZ2"
-    " CZ3 NZ OXT"
-).split()
+_BACKBONE = ("N", "CA", "C", "CB", "O")
+_SIDE_CHAIN = (
+    "CG CG1 CG2 OG OG1 SG CD CD1 CD2 ND1 ND2 OD1 OD2 SD CE CE1 CE2 CE3 NE NE1 NE2 OE1 OE2 CH2 NH1 NH2 OH CZ CZ2 CZ3 NZ"
+)
+ATOMS = (*_BACKBONE, *_SIDE_CHAIN.split(), "OXT")  # atom37 order of AlphaFold 2
 N, CA, C, CB = range(4)
 _PLACE = {name: place for place, name in enumerate(ATOMS)}
 
 
 @dataclass(frozen=True)
 class TemplateChain:
-    """A chain of n residues. Positions are centred on the mean of all the chain's atoms, zero where there is no atom."""
+    """A chain of n residues. Positions are centred on the mean of all its atoms, zero where there is none."""
 
     letters: str  # one-letter codes, modified residues as their parents
     classes: np.ndarray  # int8 [n], residue classes
@@ -34,7 +35,7 @@ class TemplateChain:
     @property
     def any_atom(self) -> np.ndarray:
         """Which residues have an atom, bool [n]."""
-        return self.mask.any(axis=1)
+        return np.any(self.mask, axis=1)
 
 
 def read_template_chain(text: Text, what: str, path: str) -> TemplateChain:
@@ -55,7 +56,9 @@ def read_template_chain(text: Text, what: str, path: str) -> TemplateChain:
     if not len(structure) or not structure[0].count_atom_sites():
         raise InputError(f"{what} holds no atoms", path=f"{path}.mmcif", source=source)
     structure.setup_entities()
-    chains = [(sub.subchain_id(), sub) for chain in structure[0] for sub in chain.subchains() if _is_protein(structure, sub)]
+    chains = [
+        (sub.subchain_id(), sub) for chain in structure[0] for sub in chain.subchains() if _is_protein(structure, sub)
+    ]
     if not chains:
         raise InputError(f"{what} holds no protein chain", path=f"{path}.mmcif", source=source)
     notes = (f"{what}: chain {chains[0][0]} of {len(chains)} protein chains is used",) if len(chains) > 1 else ()
@@ -81,9 +84,7 @@ def _is_protein(structure: gemmi.Structure, chain: gemmi.ResidueSpan) -> bool:
     return kind in (gemmi.PolymerType.PeptideL, gemmi.PolymerType.PeptideD)
 
 
-def _residues(
-    structure: gemmi.Structure, chain: gemmi.ResidueSpan
-) -> tuple[list[str], list[int], list[gemmi.Residue]]:
+def _residues(structure: gemmi.Structure, chain: gemmi.ResidueSpan) -> tuple[list[str], list[int], list[gemmi.Residue]]:
     """Names of the full sequence, and for every residue with atoms its place in it."""
     present = list(chain.first_conformer())
     entity = structure.get_entity_of(chain)

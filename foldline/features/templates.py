@@ -5,13 +5,13 @@ template chains as arrays; how an mmCIF is read is `template_chain`'s job.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from foldline.chem.residues import GAP_RESTYPE, RESTYPE
 from foldline.errors import InputError
-from foldline.features.template_chain import CA, CB, TemplateChain, C, N, read_template_chain
+from foldline.features.template_chain import CA, CB, C, N, TemplateChain, read_template_chain
 from foldline.inputs.job import Polymer, Template
 
 N_SLOT = 4
@@ -32,7 +32,7 @@ class TemplateArrays:
 
 
 def empty_templates(length: int) -> TemplateArrays:
-    """No template: the first slot is all gap, the others are class 0, as in Protenix's padding (template_featurizer.py:183-196)."""
+    """No template: the first slot is all gap, the others class 0, as Protenix pads (template_featurizer.py:183-196)."""
     aatype = np.zeros((N_SLOT, length), np.int8)
     aatype[0] = GAP_RESTYPE
     shape = (N_SLOT, length)
@@ -60,7 +60,9 @@ def entity_templates(entity: Polymer, path: str) -> TemplateArrays:
     if not given:
         return arrays
     if len(given) > MAX_GIVEN:
-        raise InputError(f"{len(given)} templates are given, {MAX_GIVEN} are accepted: keep the best", path=f"{path}.templates")
+        raise InputError(
+            f"{len(given)} templates are given, {MAX_GIVEN} are accepted: keep the best", path=f"{path}.templates"
+        )
     if entity.kind != "protein" or len(entity.sequence) < SHORTEST:
         return _with_notes(arrays, [f"{what}: not used, the chain is no protein of at least {SHORTEST} residues"])
     notes = []
@@ -75,11 +77,15 @@ def entity_templates(entity: Polymer, path: str) -> TemplateArrays:
         if missing == len(hit):
             raise InputError(f"none of the {len(hit)} template residues in templateIndices has atoms", path=at)
         if missing:
-            notes.append(f"{what}: {missing} of {len(hit)} residues of template {slot + 1} have no atoms and are masked")
+            notes.append(
+                f"{what}: {missing} of {len(hit)} residues of template {slot + 1} have no atoms and are masked"
+            )
     return _with_notes(arrays, notes)
 
 
-def template_columns(chains: Sequence[TemplateArrays], token_chain: np.ndarray, token_residue: np.ndarray) -> TemplateArrays:
+def template_columns(
+    chains: Sequence[TemplateArrays], token_chain: np.ndarray, token_residue: np.ndarray
+) -> TemplateArrays:
     """The slots of all chains side by side, one column per token; a ligand's entry has one empty residue."""
     lengths = np.array([chain.aatype.shape[1] for chain in chains], np.int64)
     starts = np.cumsum(lengths) - lengths
@@ -98,13 +104,15 @@ def template_columns(chains: Sequence[TemplateArrays], token_chain: np.ndarray, 
 
 
 def _with_notes(arrays: TemplateArrays, notes: list[str]) -> TemplateArrays:
-    return TemplateArrays(*[getattr(arrays, name) for name in list(arrays.__dataclass_fields__)[:-1]], tuple(notes))
+    return replace(arrays, notes=tuple(notes))
 
 
 def _checked_indices(template: Template, n_query: int, n_template: int, path: str) -> tuple[np.ndarray, np.ndarray]:
     query, hit = np.array(template.query_indices, np.int64), np.array(template.template_indices, np.int64)
     if len(query) != len(hit):
-        raise InputError(f"queryIndices has {len(query)} entries and templateIndices {len(hit)}: one each per residue", path=path)
+        raise InputError(
+            f"queryIndices has {len(query)} entries and templateIndices {len(hit)}: one each per residue", path=path
+        )
     if not len(query):
         raise InputError("queryIndices is empty: a template says which residues it covers", path=path)
     for name, indices, length, whole in (
@@ -114,7 +122,10 @@ def _checked_indices(template: Template, n_query: int, n_template: int, path: st
         wrong = np.flatnonzero((indices < 0) | (indices >= length))
         if wrong.size:
             at = int(wrong[0])
-            raise InputError(f"index {indices[at]} is outside {whole}, which has {length} residues (0-based)", path=f"{path}.{name}[{at}]")
+            raise InputError(
+                f"index {indices[at]} is outside {whole}, which has {length} residues (0-based)",
+                path=f"{path}.{name}[{at}]",
+            )
     repeated = np.flatnonzero(np.bincount(query) > 1)
     if repeated.size:
         raise InputError(f"query residue {repeated[0]} occurs more than once", path=f"{path}.queryIndices")

@@ -65,7 +65,7 @@ def make_tokens(topology: Topology) -> Tokens:
         entity_id=_entity_rank(topology.chain_entity)[chain],
         sym_id=topology.chain_copy[chain].astype(np.int32),
         restype=restype_ids(kinds, topology.res_parent)[residue].astype(np.int8),
-        rep_atom=_representatives(topology, standard_class, atom_in_token, first_atom, atom_to_token),
+        rep_atom=_representatives(topology, standard_class, atom_in_token, atom_to_token),
         atom_to_token=atom_to_token.astype(np.int32),
         atom_in_token=atom_in_token,
         residue_class=standard_class,
@@ -88,8 +88,7 @@ def name_chars(atom_name: np.ndarray) -> np.ndarray:
 
 def _packed(chars: np.ndarray) -> np.ndarray:
     """One number per four-character name."""
-    wide = chars.astype(np.int64)
-    return sum(wide[:, i] << (_NAME_BITS * i) for i in range(4))
+    return (chars.astype(np.int64) << (_NAME_BITS * np.arange(4))).sum(axis=1)
 
 
 def _standard_class(topology: Topology, kinds: np.ndarray) -> np.ndarray:
@@ -124,16 +123,19 @@ def _places_in_residue(topology: Topology, standard_class: np.ndarray, atoms: np
         residue, name = residues[wrong[0]], topology.atom_name[atoms][wrong[0]]
         raise InputError(
             f"residue {topology.res_name[residue]} {topology.res_id[residue]} of chain"
-            f" {topology.chain_id[topology.res_chain[residue]]} has an atom {name!r} that this standard residue does not have:"
+            f" {topology.chain_id[topology.res_chain[residue]]} has an atom {name!r} that the standard residue lacks:"
             " give a changed residue a component code of its own"
         )
     return _PLACES[at]
 
 
 def _representatives(
-    topology: Topology, standard_class: np.ndarray, atom_in_token: np.ndarray, first_atom: np.ndarray, atom_to_token: np.ndarray
+    topology: Topology,
+    standard_class: np.ndarray,
+    atom_in_token: np.ndarray,
+    atom_to_token: np.ndarray,
 ) -> np.ndarray:
-    """Atom that stands for each token (AF3 SI 4.4), int32; the residue's first atom where a standard residue lacks it."""
+    """Atom that stands for each token (AF3 SI 4.4), int32; a standard residue without it takes its first atom."""
     classes = standard_class[topology.atom_res]
     is_rep = (classes < 0) | (atom_in_token == _REPRESENTATIVE[classes])
     rep = np.full(int(atom_to_token[-1]) + 1 if len(atom_to_token) else 0, -1, np.int32)
@@ -145,6 +147,6 @@ def _representatives(
 
 
 def _entity_rank(chain_entity: np.ndarray) -> np.ndarray:
-    """Entity id of every chain: rank of the entity's 1-based number as a string, "10" before "2" (core/parser.py:3118-3126)."""
+    """Rank of each chain's entity by its 1-based number as a string, "10" before "2" (core/parser.py:3118-3126)."""
     labels = np.array([str(number + 1) for number in chain_entity.tolist()])
     return np.unique(labels, return_inverse=True)[1].astype(np.int32)

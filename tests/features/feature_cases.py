@@ -1,4 +1,4 @@
-"""Small alignments made from a seed, the same for both sides of a comparison. Standard library alone: upstream imports it too."""
+"""Small alignments made from a seed, the same for both sides of a comparison; upstream imports this too."""
 
 import random
 

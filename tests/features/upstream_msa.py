@@ -1,4 +1,4 @@
-"""Run by the interpreter that has Protenix: the features of every case of `feature_cases.py`, written as one npz file (argument 1)."""
+"""Run by the interpreter that has Protenix: features of every case of `feature_cases.py` as npz (argument 1)."""
 
 import pathlib
 import sys
