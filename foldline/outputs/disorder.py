@@ -5,7 +5,8 @@ and Sander 1983) for radii and probe. AlphaFold 3 calls mkdssp; here the surface
 """
 
 import numpy as np
-from biotite.structure import AtomArray, sasa
+from biotite.structure import AtomArray
+from biotite.structure.sasa import sasa
 
 from foldline.structure.atoms import Topology
 

@@ -71,7 +71,9 @@ class ModelWriter:
         assert coordinates.shape == (topology.n_atom, 3) and atom_plddt.shape == (topology.n_atom,)
         document = cif.Document()
         block = document.add_copied_block(self._static)
-        add_raw_table(block, "_struct_conn", struct_conn_columns(topology, coordinates))
+        links = struct_conn_columns(topology, coordinates)
+        add_raw_table(block, "_struct_conn", links)
+        add_table(block, "_struct_conn_type", {"id": sorted(set(links["conn_type_id"]))})
         add_quality_tables(block, topology, atom_plddt)
         columns = dict(self._atom_columns)
         for axis, tag in enumerate(("Cartn_x", "Cartn_y", "Cartn_z")):

@@ -113,7 +113,7 @@ def add_target_tables(block: cif.Block, chain_ids: Sequence[str], chain_entity: 
     add_table(
         block,
         "_ma_target_entity",
-        {"entity_id": entities, "data_id": [1] * n_entity, "origin": ["designed"] * n_entity},
+        {"entity_id": entities, "data_id": [1] * n_entity, "origin": ["."] * n_entity},
     )
     add_table(
         block,

@@ -206,6 +206,14 @@ def test_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
 
 
+def test_a_reader_keeps_the_old_file_while_it_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    write_atomically(target, [b"old"])
+    with target.open("rb") as reader:
+        write_atomically(target, [b"new"])
+        assert reader.read() == b"old" and target.read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "/etc/x", "a\\b"])
 def test_name_cannot_leave_the_folder(name: str, small: PredictedJob) -> None:
     with pytest.raises(InputError, match="cannot be used in file names"):

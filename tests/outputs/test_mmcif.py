@@ -171,23 +171,26 @@ def test_components_and_links(jobs: dict[str, PredictedJob], random_samples: Ran
 
 
 def test_kinds_of_links(assembled: Callable[..., Topology], job_of: Callable, random_samples: RandomSamples) -> None:
-    """A disulfide, a metal, a ring closed over the ends of a chain, and no row for the backbone."""
+    """A disulfide, a metal, two rings closed through backbone atoms, and no row for the backbone itself."""
     topology = assembled([EntitySpec("protein", ("A",), "CACAH"), EntitySpec("ligand", ("Z",), ccd_codes=("ZN",))])
     atom = {(int(r), str(n)): i for i, (r, n) in enumerate(zip(topology.atom_res, topology.atom_name, strict=True))}
-    extra = [(atom[0, "SG"], atom[2, "SG"]), (atom[5, "ZN"], atom[4, "NE2"]), (atom[4, "C"], atom[0, "N"])]
+    extra = [(atom[0, "SG"], atom[2, "SG"]), (atom[5, "ZN"], atom[4, "NE2"])]
+    extra += [(atom[4, "C"], atom[0, "N"]), (atom[0, "C"], atom[3, "N"])]
     topology = replace(
         topology,
         bond_atoms=np.concatenate([topology.bond_atoms, np.array(extra, np.int32)]),
-        bond_order=np.concatenate([topology.bond_order, np.ones(3, np.int8)]),
-        bond_declared=np.concatenate([topology.bond_declared, np.ones(3, bool)]),
+        bond_order=np.concatenate([topology.bond_order, np.ones(4, np.int8)]),
+        bond_declared=np.concatenate([topology.bond_declared, np.ones(4, bool)]),
     )
     samples = random_samples(topology, 1, 1)
-    rows = table(written(job_of(topology, "links"), samples), "struct_conn")
-    assert [row["id"] for row in rows] == ["disulf1", "metalc1", "covale1"]
+    text = written(job_of(topology, "links"), samples)
+    rows = table(text, "struct_conn")
+    assert [row["id"] for row in rows] == ["disulf1", "metalc1", "covale1", "covale2"]
     distance = np.linalg.norm(samples.coordinates[0][extra[0][0]] - samples.coordinates[0][extra[0][1]])
     assert float(rows[0]["pdbx_dist_value"]) == pytest.approx(float(distance), abs=0.0006)
+    assert {row["id"] for row in table(text, "struct_conn_type")} == {"covale", "disulf", "metalc"}
     assert rows[1]["ptnr1_label_seq_id"] == "." and rows[1]["ptnr1_auth_seq_id"] == "1"
-    assert len(connections(topology)) == 3
+    assert len(connections(topology)) == 4
 
 
 @pytest.mark.parametrize(
