@@ -1,4 +1,4 @@
-"""Imports go down only, the network's rooms need torch, numpy and safetensors alone, and the others never load torch."""
+"""Imports go down only, the network's rooms need torch, numpy and safetensors alone, the others never load torch."""
 
 import ast
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "foldline"
 
-# Floors from the bottom up. Rooms of one tuple stand in a row: each may import those before it. Rooms of different tuples
-# of a floor do not know each other.
+# Floors from the bottom up. Rooms of one tuple stand in a row: each may import those before it. Rooms of different
+# tuples of a floor do not know each other.
 FLOORS: list[list[tuple[str, ...]]] = [
     [("errors", "shapes", "config", "execute")],
     [("tensors",), ("chem", "structure", "inputs")],
@@ -30,8 +30,25 @@ PLACES = {
 LIGHT = ["tensors", "ops", "layers", "models", "weights", "sampler", "confidence", "parallel", "engine"]
 WITHOUT_TORCH = ["features", "chem", "structure", "search", "inputs", "outputs"]
 # What a machine with torch, numpy and safetensors alone lacks.
-HEAVY = """pydantic rdkit gemmi biotite rich typer jaxtyping beartype requests platformdirs filelock zstandard pyhmmer scipy
-matplotlib ray triton""".split()
+HEAVY = [
+    "pydantic",
+    "rdkit",
+    "gemmi",
+    "biotite",
+    "rich",
+    "typer",
+    "jaxtyping",
+    "beartype",
+    "requests",
+    "platformdirs",
+    "filelock",
+    "zstandard",
+    "pyhmmer",
+    "scipy",
+    "matplotlib",
+    "ray",
+    "triton",
+]
 
 
 def may_import(source: str, target: str) -> bool:

@@ -1,0 +1,251 @@
+"""EngineConfig: every setting of a run in one frozen record, from keywords, a TOML file and command-line options alike.
+
+Knows names, types and ranges of settings; not devices (whether cuda:3 is there), checkpoints or jobs.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from foldline.errors import InputError
+
+MAX_SEED = 2**32 - 1
+CONFIG_FILE = "foldline.toml"
+_UNITS = {"": 1, "b": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate("kmgt", start=1)
+    for suffix, base in (("", 1000), ("b", 1000), ("ib", 1024))
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """Settings of an engine. None leaves the choice to the checkpoint's spec or to the plan.
+
+    `EngineConfig(...)` takes values of these types; `EngineConfig.make` also reads a file and words such as "40GB".
+    """
+
+    # model
+    model: str = "protenix-v1"  # a registry name, an alias or the path of a checkpoint
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    dtype: str = "auto"  # auto | bf16 | fp32
+    recycles: int | None = None  # N means N + 1 trunk passes
+    steps: int | None = None  # of the diffusion sampler
+    samples: int = 5  # per seed
+    seeds: tuple[int, ...] | None = None  # replaces the seeds of every job
+    num_seeds: int | None = None  # runs s, s + 1, ... from the one seed s of every job
+    mc_dropout: bool = False  # Monte Carlo dropout in the trunk, as upstream's command line applies it
+    # memory and speed
+    max_memory: int | None = None  # bytes of the device that a run may use
+    seed_batch: int | None = None  # seeds that run together
+    buckets: tuple[int, ...] | None = None  # padded token counts; empty = no padding
+    threads: int | None = None  # of the CPU
+    ahead: int = 1  # jobs featurised while another one runs
+    # alignments and files
+    msa: str = "auto"  # auto | none
+    cache_dir: Path | None = None  # components, conformers and checkpoints; default: the user's cache folder
+    # results
+    on_error: str = "continue"  # continue | stop
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            InputError: naming the setting and what it may be.
+        """
+        _one_of("dtype", self.dtype, "auto", "bf16", "fp32")
+        _one_of("msa", self.msa, "auto", "none")
+        _one_of("on_error", self.on_error, "continue", "stop")
+        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise _bad("device", self.device, "auto, cpu, cuda or cuda:N")
+        if not isinstance(self.model, str) or not self.model:
+            raise _bad("model", self.model, "the name or the path of a checkpoint (foldline weights list)")
+        for name, least in (("recycles", 0), ("ahead", 0), ("samples", 1), ("steps", 1), ("num_seeds", 1)):
+            _whole(name, getattr(self, name), least)
+        for name in ("max_memory", "seed_batch", "threads"):
+            _whole(name, getattr(self, name), 1)
+        for name in ("mc_dropout", "overwrite"):
+            if not isinstance(getattr(self, name), bool):
+                raise _bad(name, getattr(self, name), "true or false")
+        if self.cache_dir is not None and not isinstance(self.cache_dir, Path):
+            raise _bad("cache_dir", self.cache_dir, "a path")
+        _check_seeds(self.seeds)
+        if self.seeds is not None and self.num_seeds is not None:
+            raise InputError("seeds and num_seeds exclude each other: give one of them", path="num_seeds")
+        _check_buckets(self.buckets)
+
+    @classmethod
+    def make(cls, file: Path | None = None, **given: object) -> "EngineConfig":
+        """Settings from a TOML file, and over them those given; None stands for "not given". Words are understood.
+
+        Raises:
+            InputError: unreadable file, an unknown name (with the nearest known one), or a bad value; it says where.
+        """
+        known = {field.name for field in fields(cls)}
+        from_file = {} if file is None else _read_toml(Path(file))
+        for name in (*from_file, *given):
+            if name not in known:
+                raise InputError(_unknown(name, known), path=name, source=str(file) if name in from_file else "")
+        values = from_file | {name: value for name, value in given.items() if value is not None}
+        try:
+            parsed: dict[str, Any] = {name: _PARSERS.get(name, _same)(value) for name, value in values.items()}
+            if file is not None and "cache_dir" in from_file and given.get("cache_dir") is None:
+                parsed["cache_dir"] = Path(file).resolve().parent / parsed["cache_dir"]
+            return cls(**parsed)
+        except InputError as error:
+            if error.path in from_file and given.get(error.path) is None:
+                raise InputError(error.message, path=error.path, source=str(file)) from error
+            raise
+
+    @property
+    def cache_root(self) -> Path:
+        """Folder of Foldline's per-user files."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        import platformdirs
+
+        return Path(platformdirs.user_cache_dir("foldline"))
+
+    def seeds_for(self, given: tuple[int, ...], job_name: str) -> tuple[int, ...]:
+        """Seeds to run for a job that was given these.
+
+        Raises:
+            InputError: `num_seeds` is set and the job has several seeds.
+        """
+        if self.seeds is not None:
+            return self.seeds
+        if self.num_seeds is None:
+            return given
+        if len(given) != 1:
+            raise InputError(
+                f'the job "{job_name}" has {len(given)} seeds, and num_seeds counts on from exactly one: '
+                "leave one in modelSeeds or list them all with seeds",
+                path="num_seeds",
+            )
+        if given[0] + self.num_seeds - 1 > MAX_SEED:
+            raise InputError(
+                f'the seeds of the job "{job_name}" would pass {MAX_SEED}: start from a smaller seed', path="num_seeds"
+            )
+        return tuple(range(given[0], given[0] + self.num_seeds))
+
+
+def parse_bytes(value: object) -> int:
+    """Bytes from a number or a word such as "40GB" (1000^3) or "40GiB" (1024^3)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", str(value).lower())
+    if found is None or found[2] not in _UNITS:
+        raise _bad("max_memory", value, "a size such as 40GB or 16GiB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def parse_seeds(value: object) -> tuple[int, ...]:
+    """Seeds from "1,2,3", a number or a list."""
+    return _numbers("seeds", value, f"whole numbers from 0 to {MAX_SEED}, separated by commas")
+
+
+def parse_buckets(value: object) -> tuple[int, ...] | None:
+    """Token counts from "256,512", "none" (no padding), "auto" or a list."""
+    if value in ("auto", "none"):
+        return None if value == "auto" else ()
+    return _numbers("buckets", value, "auto, none, or token counts separated by commas")
+
+
+def _parse_seed_batch(value: object) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, str):
+        if not value.strip().isdecimal():
+            raise _bad("seed_batch", value, "auto or a whole number of at least 1")
+        return int(value)
+    return value  # pyright: ignore[reportReturnType]  (checked by EngineConfig itself)
+
+
+def _parse_path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise _bad("cache_dir", value, "a path")
+    return Path(value).expanduser()
+
+
+_PARSERS: dict[str, Callable] = {
+    "max_memory": parse_bytes,
+    "seeds": parse_seeds,
+    "buckets": parse_buckets,
+    "seed_batch": _parse_seed_batch,
+    "cache_dir": _parse_path,
+}
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _numbers(name: str, value: object, wanted: str) -> tuple[int, ...]:
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    numbers = []
+    for item in items:
+        text = item.strip() if isinstance(item, str) else item
+        if isinstance(text, str) and text.isdecimal() and text.isascii():
+            text = int(text)
+        if not isinstance(text, int) or isinstance(text, bool):
+            raise _bad(name, value, wanted)
+        numbers.append(text)
+    return tuple(numbers)
+
+
+def _read_toml(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(
+            f"the configuration cannot be read ({error.strerror}): check its path", source=str(file)
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not valid TOML ({error}): mend the line", source=str(file)) from error
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name.replace("-", "_"), sorted(known), n=1)
+    return f"unknown setting; {f'did you mean {near[0]}?' if near else 'known are ' + ', '.join(sorted(known))}"
+
+
+def _bad(name: str, value: object, wanted: str) -> InputError:
+    shown = "true" if value is True else "false" if value is False else repr(value) if isinstance(value, str) else value
+    return InputError(f"{shown} is not possible here: give {wanted}", path=name)
+
+
+def _one_of(name: str, value: object, *words: str) -> None:
+    if value not in words:
+        raise _bad(name, value, f"{', '.join(words[:-1])} or {words[-1]}")
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise _bad(name, value, f"a whole number of at least {least}")
+
+
+def _check_seeds(seeds: tuple[int, ...] | None) -> None:
+    if seeds is None:
+        return
+    numbers = isinstance(seeds, tuple) and all(isinstance(seed, int) and 0 <= seed <= MAX_SEED for seed in seeds)
+    if not numbers or not seeds:
+        raise _bad("seeds", seeds, f"whole numbers from 0 to {MAX_SEED}, separated by commas")
+    if len(set(seeds)) != len(seeds):
+        raise _bad("seeds", seeds, "each seed once")
+
+
+def _check_buckets(buckets: tuple[int, ...] | None) -> None:
+    numbers = buckets is None or isinstance(buckets, tuple) and all(isinstance(x, int) and x > 0 for x in buckets)
+    if not numbers or (buckets and list(buckets) != sorted(set(buckets))):
+        raise _bad("buckets", buckets, "token counts above 0 in rising order")
+
+
+def settings(config: EngineConfig) -> Mapping[str, object]:
+    """All settings by name as plain values, for the record of a run."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

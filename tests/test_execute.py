@@ -1,0 +1,63 @@
+"""The in-process executor: order, how far ahead it works, errors, and what closing early leaves undone."""
+
+import threading
+
+import pytest
+
+from foldline.execute import InProcess
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_results_come_in_order_and_errors_stay_with_their_item(ahead: int) -> None:
+    def inverse(x: int) -> float:
+        return 1 / x
+
+    with InProcess(ahead) as executor:
+        futures = list(executor.map(inverse, [1, 0, 4]))
+    assert futures[0].result() == 1 and futures[2].result() == 0.25
+    with pytest.raises(ZeroDivisionError):
+        futures[1].result()
+
+
+def test_works_ahead_by_as_much_as_it_is_told() -> None:
+    drawn: list[int] = []
+
+    def items() -> object:
+        for number in range(10):
+            drawn.append(number)
+            yield number
+
+    with InProcess(2) as executor:
+        futures = executor.map(lambda x: x, items())  # pyright: ignore
+        assert next(futures).result() == 0
+        assert drawn == [0, 1, 2]
+
+
+def test_the_next_item_runs_before_it_is_asked_for() -> None:
+    started = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 1:
+            started.set()
+        return number
+
+    with InProcess(1) as executor:
+        futures = executor.map(work, range(3))
+        assert next(futures).result() == 0
+        assert started.wait(10)
+
+
+def test_closing_early_cancels_the_rest() -> None:
+    gate, ran = threading.Event(), []
+
+    def work(number: int) -> None:
+        gate.wait(10)
+        ran.append(number)
+
+    executor = InProcess(1)
+    futures = executor.map(work, range(5))
+    first = next(futures)
+    futures.close()
+    gate.set()
+    executor.close()
+    assert first.done() and ran == [0]
