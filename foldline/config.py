@@ -36,8 +36,6 @@ class EngineConfig:
     recycles: int | None = None  # N means N + 1 trunk passes
     steps: int | None = None  # of the diffusion sampler
     samples: int = 5  # per seed
-    seeds: tuple[int, ...] | None = None  # replaces the seeds of every job
-    num_seeds: int | None = None  # runs s, s + 1, ... from the one seed s of every job
     mc_dropout: bool = False  # Monte Carlo dropout in the trunk, as upstream's command line applies it
     # memory and speed
     max_memory: int | None = None  # bytes of the device that a run may use
@@ -51,6 +49,7 @@ class EngineConfig:
     # results
     on_error: str = "continue"  # continue | stop
     overwrite: bool = False
+    save_embeddings: bool = False  # s_inputs, s and z beside every seed's samples
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -65,18 +64,15 @@ class EngineConfig:
             raise _bad("device", self.device, "auto, cpu, cuda or cuda:N")
         if not isinstance(self.model, str) or not self.model:
             raise _bad("model", self.model, "the name or the path of a checkpoint (foldline weights list)")
-        for name, least in (("recycles", 0), ("ahead", 0), ("samples", 1), ("steps", 1), ("num_seeds", 1)):
+        for name, least in (("recycles", 0), ("ahead", 0), ("samples", 1), ("steps", 1)):
             _whole(name, getattr(self, name), least)
         for name in ("max_memory", "seed_batch", "threads"):
             _whole(name, getattr(self, name), 1)
-        for name in ("mc_dropout", "overwrite"):
+        for name in ("mc_dropout", "overwrite", "save_embeddings"):
             if not isinstance(getattr(self, name), bool):
                 raise _bad(name, getattr(self, name), "true or false")
         if self.cache_dir is not None and not isinstance(self.cache_dir, Path):
             raise _bad("cache_dir", self.cache_dir, "a path")
-        _check_seeds(self.seeds)
-        if self.seeds is not None and self.num_seeds is not None:
-            raise InputError("seeds and num_seeds exclude each other: give one of them", path="num_seeds")
         _check_buckets(self.buckets)
 
     @classmethod
@@ -111,11 +107,30 @@ class EngineConfig:
 
         return Path(platformdirs.user_cache_dir("foldline"))
 
-    def seeds_for(self, given: tuple[int, ...], job_name: str) -> tuple[int, ...]:
-        """Seeds to run for a job that was given these.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedChoice:
+    """Seeds to run in place of a job's own: `seeds`, or `num_seeds` counted on from the job's one seed, or neither."""
+
+    seeds: tuple[int, ...] | None = None
+    num_seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check both.
 
         Raises:
-            InputError: `num_seeds` is set and the job has several seeds.
+            InputError: naming the one at fault.
+        """
+        if self.seeds is not None and self.num_seeds is not None:
+            raise InputError("seeds and num_seeds exclude each other: give one of them", path="num_seeds")
+        _whole("num_seeds", self.num_seeds, 1)
+        _check_seeds(self.seeds)
+
+    def of(self, given: tuple[int, ...], job_name: str) -> tuple[int, ...]:
+        """Seeds to run for a job that brings its own.
+
+        Raises:
+            InputError: `num_seeds` is set and the job has several seeds, or the count passes the largest seed.
         """
         if self.seeds is not None:
             return self.seeds
@@ -174,7 +189,6 @@ def _parse_path(value: object) -> Path:
 
 _PARSERS: dict[str, Callable] = {
     "max_memory": parse_bytes,
-    "seeds": parse_seeds,
     "buckets": parse_buckets,
     "seed_batch": _parse_seed_batch,
     "cache_dir": _parse_path,

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Event:
     """One step of a run: `step` of `total` in a `stage` of a job. One with a `message` and no total is a remark."""
 
@@ -24,6 +24,7 @@ class Event:
     step: int = 0
     total: int = 0
     message: str = ""
+    seed: int | None = None
 
 
 Progress = Callable[[Event], None]

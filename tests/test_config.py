@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from foldline.config import EngineConfig, parse_bytes, settings
+from foldline.config import EngineConfig, SeedChoice, parse_bytes, parse_seeds, settings
 from foldline.errors import InputError
 
 
@@ -19,11 +19,10 @@ def test_file_then_options(tmp_path: Path) -> None:
     file = write(
         tmp_path, 'model = "protenix-mini"\nsamples = 2\nmax_memory = "40GB"\nbuckets = [256, 512]\ncache_dir = "c"\n'
     )
-    config = EngineConfig.make(file, samples=3, seeds="7, 8", seed_batch="auto", model=None)
+    config = EngineConfig.make(file, samples=3, seed_batch="auto", model=None)
     assert config == EngineConfig(
         model="protenix-mini",
         samples=3,
-        seeds=(7, 8),
         max_memory=40 * 10**9,
         buckets=(256, 512),
         cache_dir=tmp_path.resolve() / "c",
@@ -60,12 +59,6 @@ def test_sizes(word: object, number: int) -> None:
         ({"dtype": "fp16"}, "dtype", "auto, bf16 or fp32"),
         ({"device": "gpu"}, "device", "cuda:N"),
         ({"msa": "server"}, "msa", "auto or none"),
-        ({"seeds": "1,x"}, "seeds", "whole numbers"),
-        ({"seeds": "1,1"}, "seeds", "each seed once"),
-        ({"seeds": [-1]}, "seeds", "whole numbers"),
-        ({"seeds": [2**32]}, "seeds", "whole numbers"),
-        ({"seeds": []}, "seeds", "whole numbers"),
-        ({"seeds": "1", "num_seeds": 2}, "num_seeds", "exclude each other"),
         ({"seed_batch": "many"}, "seed_batch", "auto or a whole number"),
         ({"seed_batch": "0"}, "seed_batch", "at least 1"),
         ({"buckets": "512,256"}, "buckets", "rising order"),
@@ -104,13 +97,31 @@ def test_buckets_words() -> None:
 
 
 def test_seeds_of_a_job() -> None:
-    assert EngineConfig().seeds_for((3, 9), "a") == (3, 9)
-    assert EngineConfig(seeds=(5,)).seeds_for((3, 9), "a") == (5,)
-    assert EngineConfig(num_seeds=3).seeds_for((4,), "a") == (4, 5, 6)
+    assert SeedChoice().of((3, 9), "a") == (3, 9)
+    assert SeedChoice(seeds=parse_seeds("5, 7")).of((3, 9), "a") == (5, 7)
+    assert SeedChoice(num_seeds=3).of((4,), "a") == (4, 5, 6)
     with pytest.raises(InputError, match='"a" has 2 seeds'):
-        EngineConfig(num_seeds=3).seeds_for((4, 5), "a")
+        SeedChoice(num_seeds=3).of((4, 5), "a")
     with pytest.raises(InputError, match="would pass 4294967295"):
-        EngineConfig(num_seeds=2).seeds_for((2**32 - 1,), "a")
+        SeedChoice(num_seeds=2).of((2**32 - 1,), "a")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "num_seeds", "says"),
+    [
+        ("1,x", None, "seeds: .*whole numbers"),
+        ("", None, "seeds: .*whole numbers"),
+        ("1,1", None, "seeds: .*each seed once"),
+        ([-1], None, "seeds: .*whole numbers"),
+        ([2**32], None, "seeds: .*whole numbers"),
+        ([], None, "seeds: .*whole numbers"),
+        ("1", 2, "num_seeds: .*exclude each other"),
+        (None, 0, "num_seeds: .*at least 1"),
+    ],
+)
+def test_bad_seeds(seeds: object, num_seeds: int | None, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        SeedChoice(seeds=None if seeds is None else parse_seeds(seeds), num_seeds=num_seeds)
 
 
 def test_cache_root(tmp_path: Path) -> None:
