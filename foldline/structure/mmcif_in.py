@@ -129,10 +129,7 @@ def _block(text: str, path: str) -> gemmi.cif.Block:
     if not text.strip():
         raise InputError("the structure is empty", path=path)
     if "_atom_site." not in text and any(line.startswith(("ATOM  ", "HETATM")) for line in text.splitlines()):
-        structure = gemmi.read_pdb_string(text)
-        structure.setup_entities()
-        structure.assign_label_seq_id()
-        return structure.make_mmcif_block()
+        return _block_of_pdb(text)
     try:
         document = gemmi.cif.read_string(text)
     except (ValueError, RuntimeError) as error:
@@ -141,6 +138,19 @@ def _block(text: str, path: str) -> gemmi.cif.Block:
     if not with_atoms:
         raise InputError("the structure lacks _atom_site.Cartn_x, or has no atoms", path=path)
     return with_atoms[0]
+
+
+def _block_of_pdb(text: str) -> gemmi.cif.Block:
+    """A PDB file as mmCIF. Where no TER ends the chains, every residue with N, CA and C is of the polymer."""
+    structure = gemmi.read_pdb_string(text)
+    for chain in structure[0]:
+        if all(residue.entity_type == gemmi.EntityType.Unknown for residue in chain):
+            for residue in chain:
+                polymer = all(residue.find_atom(name, "*") for name in ("N", "CA", "C"))
+                residue.entity_type = gemmi.EntityType.Polymer if polymer else gemmi.EntityType.NonPolymer
+    structure.setup_entities()
+    structure.assign_label_seq_id()
+    return structure.make_mmcif_block()
 
 
 def _first(block: gemmi.cif.Block, names: Sequence[str]) -> str:
