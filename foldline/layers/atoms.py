@@ -205,7 +205,9 @@ class AtomAttentionEncoder(nn.Module):
             p = features.pairs(atoms, c, z, windows)
             for bias, block in zip(biases, blocks, strict=True):
                 attention = block.attention
-                bias[..., windows, :, :, :] = window_bias(attention.bias(attention.norm_z(p)), key_mask[..., windows, :])
+                bias[..., windows, :, :, :] = window_bias(
+                    attention.bias(attention.norm_z(p)), key_mask[..., windows, :]
+                )
         conditions, first = [], 0
         for transformer in transformers:
             last = first + len(transformer.blocks)

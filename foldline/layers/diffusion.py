@@ -171,7 +171,9 @@ class DiffusionTransformer(nn.Module):
 class DiffusionConditioning(nn.Module):
     """Conditioning of the diffusion module on trunk and noise level (AF3 SI Alg. 21, 22)."""
 
-    def __init__(self, *, c_s: int, c_z: int, c_s_inputs: int, c_fourier: int, sigma_data: float, r_max: int, s_max: int) -> None:
+    def __init__(
+        self, *, c_s: int, c_z: int, c_s_inputs: int, c_fourier: int, sigma_data: float, r_max: int, s_max: int
+    ) -> None:
         super().__init__()
         self.sigma_data = sigma_data
         self.relative = RelativePositionEncoding(c_z, r_max, s_max)

@@ -51,7 +51,9 @@ class ConfidenceHead(nn.Module):
     the symmetrised pair before its projection, protenix/model/modules/confidence.py:183-348.
     """
 
-    def __init__(self, stack: PairformerStack, *, c_s: int, c_z: int, c_s_inputs: int, n_bin: int, n_plddt: int, n_slot: int) -> None:
+    def __init__(
+        self, stack: PairformerStack, *, c_s: int, c_z: int, c_s_inputs: int, n_bin: int, n_plddt: int, n_slot: int
+    ) -> None:
         super().__init__()
         self.left = Linear(c_s_inputs, c_z)
         self.right = Linear(c_s_inputs, c_z)
@@ -105,19 +107,17 @@ class ConfidenceHead(nn.Module):
             pde = _linear32(self.norm_pde, self.pde, row + z[:, i].transpose(0, 1).float())
             yield ErrorRows(i, pae.softmax(-1), pde.softmax(-1))
 
-    def atom_plddt(self, s: Tensor, atom_to_token: Tensor, atom_in_token: Tensor, ops: Ops) -> Tensor:
+    def atom_plddt(self, s: Tensor, atom_to_token: Tensor, atom_in_token: Tensor) -> Tensor:
         """Expected pLDDT of every atom, float32 [N_atom], 0 to 1."""
-        logits = self._per_atom(s, self.norm_plddt, self.plddt, atom_to_token, atom_in_token, ops)
+        logits = self._per_atom(s, self.norm_plddt, self.plddt, atom_to_token, atom_in_token)
         return logits.softmax(-1) @ bin_centers(0.0, 1.0, logits.shape[-1], s.device)
 
-    def atom_resolved(self, s: Tensor, atom_to_token: Tensor, atom_in_token: Tensor, ops: Ops) -> Tensor:
+    def atom_resolved(self, s: Tensor, atom_to_token: Tensor, atom_in_token: Tensor) -> Tensor:
         """Logits of "experimentally resolved", float32 [N_atom, 2]."""
-        return self._per_atom(s, self.norm_resolved, self.resolved, atom_to_token, atom_in_token, ops)
+        return self._per_atom(s, self.norm_resolved, self.resolved, atom_to_token, atom_in_token)
 
     @staticmethod
-    def _per_atom(
-        s: Tensor, norm: LayerNorm, weight: Tensor, atom_to_token: Tensor, atom_in_token: Tensor, ops: Ops
-    ) -> Tensor:
+    def _per_atom(s: Tensor, norm: LayerNorm, weight: Tensor, atom_to_token: Tensor, atom_in_token: Tensor) -> Tensor:
         """Logits [N_atom, n] of a head that has weights for every atom slot of a token: all slots, then a pick."""
         x = F.layer_norm(s, s.shape[-1:], norm.weight.float(), norm.bias.float())
         by_slot = torch.einsum("ic,ncb->inb", x, weight.float())
@@ -128,5 +128,3 @@ def _linear32(norm: LayerNorm, linear: Linear, x: Tensor) -> Tensor:
     """Norm and projection in float32 whatever the parameters' dtype."""
     x = F.layer_norm(x, x.shape[-1:], norm.weight.float(), norm.bias.float())
     return F.linear(x, linear.weight.float())
-
-

@@ -53,9 +53,7 @@ class MsaBlock(nn.Module):
         super().__init__()
         self.opm, self.pwa, self.transition, self.pair = opm, pwa, transition, pair
 
-    def forward(
-        self, m: Tensor, z: Tensor, row_mask: Tensor | None, mask: Tensor | None, ops: Ops
-    ) -> None:
+    def forward(self, m: Tensor, z: Tensor, row_mask: Tensor | None, mask: Tensor | None, ops: Ops) -> None:
         """Update m and z in place."""
         self.opm(z, m, row_mask, ops)
         if self.pwa is not None and self.transition is not None:
@@ -93,9 +91,7 @@ class MsaModule(nn.Module):
             m[..., s, :, :] += (count > 0).to(m.dtype) * has_deletion + value * deletion_value + single[..., None, :, :]
         return m
 
-    def forward(
-        self, m: Tensor, z: Tensor, row_mask: Tensor | None, mask: Tensor | None, ops: Ops
-    ) -> None:
+    def forward(self, m: Tensor, z: Tensor, row_mask: Tensor | None, mask: Tensor | None, ops: Ops) -> None:
         """Update z [*b, N_token, N_token, c_z] in place; m is used up."""
         for block in self.blocks:
             block(m, z, row_mask, mask, ops)

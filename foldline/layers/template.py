@@ -71,9 +71,7 @@ class TemplateEmbedder(nn.Module):
         vector = vector / (vector.norm(dim=-1, keepdim=True) + 1e-6) * both_frame[..., None]
         return torch.cat([dgram.float(), both_beta[..., None].float(), vector, both_frame[..., None].float()], dim=-1)
 
-    def forward(
-        self, z: Tensor, templates: list[Template], asym_id: Tensor, mask: Tensor | None, ops: Ops
-    ) -> None:
+    def forward(self, z: Tensor, templates: list[Template], asym_id: Tensor, mask: Tensor | None, ops: Ops) -> None:
         """Add the template update to z [N_token, N_token, c_z], in place.
 
         Args:
@@ -84,7 +82,9 @@ class TemplateEmbedder(nn.Module):
             ops: implementations. Peak: z, two tensors of c channels and the operand of one pair block.
         """
         n_token = z.shape[0]
-        dgram_mask, aatype_j, aatype_i, vector_mask = self.a.weight.split([N_BIN + 1, self.n_class, self.n_class, 4], dim=1)
+        dgram_mask, aatype_j, aatype_i, vector_mask = self.a.weight.split(
+            [N_BIN + 1, self.n_class, self.n_class, 4], dim=1
+        )
         geometry = torch.cat([dgram_mask, vector_mask], dim=1)
         total = z.new_zeros(n_token, n_token, self.norm_v.weight.shape[0])
         for template in templates:

@@ -54,9 +54,7 @@ def template_embedder(spec: ModelSpec) -> TemplateEmbedder | None:
         )
         for _ in range(spec.n_template)
     ]
-    return TemplateEmbedder(
-        blocks, c_z=spec.c_z, c=spec.c_template, n_class=spec.n_class, n_slot=spec.n_template_slot
-    )
+    return TemplateEmbedder(blocks, c_z=spec.c_z, c=spec.c_template, n_class=spec.n_class, n_slot=spec.n_template_slot)
 
 
 def input_encoder(spec: ModelSpec) -> AtomAttentionEncoder:

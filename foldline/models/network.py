@@ -63,7 +63,13 @@ class Trunk(nn.Module):
         s.copy_(s_init + self.recycle_s(self.norm_s(s)))
 
     def forward(
-        self, batch: Batch, s_inputs: Tensor, s: Tensor, z: Tensor, msa_rows: Tensor, ops: Ops,
+        self,
+        batch: Batch,
+        s_inputs: Tensor,
+        s: Tensor,
+        z: Tensor,
+        msa_rows: Tensor,
+        ops: Ops,
         dropout: "Dropout | None" = None,
     ) -> None:
         """One pass (AF3 SI Alg. 1, lines 7-13), in place on s and z.

@@ -29,7 +29,7 @@ def reference(
         m: alignment representation [*b, N_msa, N_token, c_m].
         row_mask: [*b, N_msa], True = keep; None = all rows are real. The mean is over the true count.
         w: weights.
-        rows: work sizes. Peak: 2 c^2 x rows.pair / 8 and two projections of m.
+        rows: work sizes. Peak: c^2 x rows.pair and two projections of m.
         eps: added to the count.
     """
     n_msa, n_token, c_m = m.shape[-3:]
@@ -49,7 +49,7 @@ def reference(
         b.masked_fill_(~row_mask.reshape(-1, n_msa, 1, 1), 0)
         scale = 1.0 / (row_mask.reshape(-1, n_msa).sum(-1)[:, None, None, None].to(z.dtype) + eps)
     b = b.flatten(-2)
-    for i in row_blocks(n_token, n_token, rows.pair // 8):
+    for i in row_blocks(n_token, n_token, rows.pair // 2):
         outer = torch.matmul(a[:, i].flatten(1, 2), b).unflatten(1, (-1, c)).unflatten(-1, (n_token, c))
         pair[:, i] += F.linear(outer.transpose(2, 3).flatten(-2), *w.out).mul_(scale)
 

@@ -27,9 +27,7 @@ def _project(x: Tensor, weight: Tensor) -> Tensor:
     return gate.sigmoid_().mul_(value).reshape(n_batch, -1, n_row, n_column)
 
 
-def reference(
-    z: Tensor, mask: Tensor | None, w: TriangleMultiplicationWeights, *, outgoing: bool, rows: Rows
-) -> None:
+def reference(z: Tensor, mask: Tensor | None, w: TriangleMultiplicationWeights, *, outgoing: bool, rows: Rows) -> None:
     """Triangle multiplicative update, in place (AF3 SI Alg. 12 outgoing, Alg. 13 incoming).
 
     The incoming update of z is the outgoing update of z transposed with a and b exchanged, so one body serves both.

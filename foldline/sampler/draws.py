@@ -163,7 +163,9 @@ class Tape(Draws):
         if "x_init" not in self.arrays:
             return super().samples(samples)
         if max(samples) >= len(self.arrays["x_init"]):
-            raise InputError(f"the tape holds {len(self.arrays['x_init'])} samples, {max(samples) + 1} asked", path="draws")
+            raise InputError(
+                f"the tape holds {len(self.arrays['x_init'])} samples, {max(samples) + 1} asked", path="draws"
+            )
         return _TapedSamples(self, samples)
 
     def at(self, name: str, step: int, index: list[int]) -> Tensor:

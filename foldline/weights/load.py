@@ -1,6 +1,6 @@
 """Loading: a network built without memory, filled tensor by tensor; total in both directions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,39 +15,50 @@ from foldline.weights.checkpoint import Checkpoint, open_checkpoint
 DtypeOf = Callable[[str], torch.dtype]
 
 
-def read_spec(path: Path) -> ModelSpec:
-    """The spec of a checkpoint file, without reading its values."""
-    return protenix.read_spec(open_checkpoint(path).shapes, str(path))
+def open_model(path: Path) -> tuple[Checkpoint, ModelSpec]:
+    """A checkpoint file and its spec, without reading its values."""
+    checkpoint = open_checkpoint(path)
+    return checkpoint, protenix.read_spec(checkpoint.shapes, str(path))
 
 
-def load_network(
-    path: Path, *, dtype_of: DtypeOf | None = None, device: torch.device | str = "cpu"
-) -> Network:
+def load_network(path: Path, *, dtype_of: DtypeOf | None = None, device: torch.device | str = "cpu") -> Network:
     """Network of a checkpoint file on `device`, each parameter in the dtype that `dtype_of` gives for its name.
 
     Raises:
         WeightsError: unreadable file, unknown family, or tensors that are missing, unexpected or of the wrong shape.
     """
-    checkpoint = open_checkpoint(path)
-    spec = protenix.read_spec(checkpoint.shapes, str(path))
+    checkpoint, spec = open_model(path)
     with torch.device("meta"):
         network = Network(spec)
-    plan = match(network, checkpoint, spec)
-    for name, names in plan.items():
-        parts = [checkpoint.read(source) for source in names]
-        value = parts[0] if len(parts) == 1 else torch.cat(parts)
-        dtype = dtype_of(name) if dtype_of is not None else torch.float32
-        assign(network, name, value.to(device=device, dtype=dtype, copy=True))
+    load_parameters(network, checkpoint, ("",), dtype_of=dtype_of, device=device)
     return network
 
 
-def match(network: Network, checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, list[str]]:
+def load_parameters(
+    network: Network,
+    checkpoint: Checkpoint,
+    modules: Sequence[str],
+    *,
+    dtype_of: DtypeOf | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Read the parameters of some sub-modules ("" = all), tensor by tensor; the whole checkpoint is checked first."""
+    for name, names in match(network, checkpoint).items():
+        if not any(name.startswith(f"{module}." if module else "") for module in modules):
+            continue
+        parts = [checkpoint.read(source) for source in names]
+        value = parts[0] if len(parts) == 1 else torch.cat(parts)
+        dtype = dtype_of(name) if dtype_of is not None else torch.float32
+        assign(network, name, value.to(device=device, dtype=dtype).contiguous())
+
+
+def match(network: Network, checkpoint: Checkpoint) -> dict[str, list[str]]:
     """Sources of every parameter: each tensor of the checkpoint is used once or is listed as dead.
 
     Raises:
         WeightsError: naming what is missing, unexpected or of the wrong shape.
     """
-    shapes, where = checkpoint.shapes, checkpoint.path
+    shapes, where, spec = checkpoint.shapes, checkpoint.path, network.spec
     plan: dict[str, list[str]] = {}
     for name, parameter in network.named_parameters():
         plan[name] = names = protenix.sources(name)
@@ -65,7 +76,9 @@ def match(network: Network, checkpoint: Checkpoint, spec: ModelSpec) -> dict[str
         raise WeightsError(f"{where}: {_list('tensor', twice)} used twice")
     unexpected = [name for name in shapes if name not in set(used) and not protenix.dead(name, spec)]
     if unexpected:
-        raise WeightsError(f"{where}: unexpected {_list('tensor', unexpected)}; is this another family or a newer version?")
+        raise WeightsError(
+            f"{where}: unexpected {_list('tensor', unexpected)}; is this another family or a newer version?"
+        )
     return plan
 
 

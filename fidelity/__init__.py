@@ -1,0 +1,1 @@
+"""Comparison with upstream Protenix at every module boundary. Used by scripts/fidelity and by the tests."""

@@ -1,0 +1,177 @@
+"""Run upstream Protenix on one job and record features, draws, module inputs and outputs, and results.
+
+Runs inside upstream's own environment (scripts/upstream-env); writes one file of plain tensors that our side reads:
+  features.*  the arrays before the forward pass    templates.*  positions that template features were made from
+  tape.*      every random draw                      taps.<module>.<call>.{args,kwargs,out}.*   inputs and outputs
+  outputs.*   coordinates, logits, summaries
+"""
+
+import argparse
+import contextlib
+import functools
+import os
+import sys
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--reference", required=True, help="folder with ref_common.py")
+parser.add_argument("--preset", default="small_v1")
+parser.add_argument("--job", required=True)
+parser.add_argument("--base", help="folder that the job's paths are relative to (default: the job's own)")
+parser.add_argument("--out", required=True)
+parser.add_argument("--set", default="--model.N_cycle 2 --sample_diffusion.N_step 4 --sample_diffusion.N_sample 2")
+parser.add_argument("--taps", default="boundaries", choices=["none", "boundaries", "modules"])
+parser.add_argument("--template", action="store_true")
+parser.add_argument("--weights", help="also write a checkpoint in upstream's format here")
+parser.add_argument("--seed", type=int, default=7)
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--bf16", action="store_true", help="CPU autocast in place of upstream's CUDA autocast")
+args = parser.parse_args()
+
+for path in ("reference", "job", "out", "weights"):
+    if getattr(args, path):
+        setattr(args, path, str(Path(getattr(args, path)).resolve()))
+sys.path.insert(0, args.reference)
+os.chdir(args.base or Path(args.job).parent)
+
+import numpy as np  # noqa: E402
+import ref_common as ref  # noqa: E402
+import torch  # noqa: E402
+from protenix.data.template import template_featurizer as tf  # noqa: E402
+
+torch.set_num_threads(args.threads)
+torch.cdist = functools.partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")  # exact differences
+
+
+def redirect_autocast() -> None:
+    """Make every autocast context that names "cuda" act on the CPU, so that bf16 means here what it means there."""
+    original = torch.amp.autocast
+
+    class OnCpu(original):
+        def __init__(self, device_type="cuda", *a, **k):
+            super().__init__("cpu", *a, **k)
+
+    torch.amp.autocast = torch.autocast = OnCpu
+    torch.cuda.amp.autocast = lambda *a, **k: OnCpu("cpu", *a, **k)
+
+
+BOUNDARIES = (
+    "input_embedder",
+    "template_embedder",
+    "msa_module",
+    "pairformer_stack",
+    "diffusion_module",
+    "diffusion_module.diffusion_conditioning",
+    "diffusion_module.atom_attention_encoder",
+    "diffusion_module.diffusion_transformer",
+    "diffusion_module.atom_attention_decoder",
+    "distogram_head",
+    "confidence_head.pairformer_stack",
+)
+KINDS = (
+    "TriangleMultiplicationOutgoing",
+    "TriangleMultiplicationIncoming",
+    "TriangleAttention",
+    "Transition",
+    "OuterProductMean",
+    "MSAPairWeightedAveraging",
+    "AttentionPairBias",
+    "DiffusionTransformerBlock",
+    "RelativePositionEncoding",
+    "PairformerBlock",
+    "MSABlock",
+)
+SKIP = ("diffusion_transformer.blocks",)  # attention inside conditioned blocks is compared as part of its block
+
+
+def tensors(value, prefix, store):
+    """Flatten nested values into named tensors, copied."""
+    if torch.is_tensor(value):
+        store[prefix] = value.detach().clone()
+    elif isinstance(value, (list, tuple)):
+        for i, x in enumerate(value):
+            tensors(x, f"{prefix}.{i}", store)
+    elif isinstance(value, dict):
+        for k, x in value.items():
+            tensors(x, f"{prefix}.{k}", store)
+
+
+def attach(model, store):
+    """Record the first calls of every boundary and, on request, inputs and outputs of every module with weights."""
+    calls = {}
+    for name, module in model.named_modules():
+        boundary = name in BOUNDARIES or (name.count(".") == 2 and ".blocks." in name and name.startswith("pairformer"))
+        single = args.taps == "modules" and type(module).__name__ in KINDS
+        if single and type(module).__name__ == "AttentionPairBias" and any(s in name for s in SKIP):
+            single = False
+        if not (boundary or single):
+            continue
+
+        def before(_module, a, k, name=name, single=single):
+            calls[name] = calls.get(name, -1) + 1
+            if single and calls[name] == 0:
+                tensors(list(a), f"taps.{name}.0.args", store)
+                tensors(k, f"taps.{name}.0.kwargs", store)
+
+        def after(_module, _a, _k, out, name=name, boundary=boundary):
+            if calls[name] < (3 if boundary else 1):
+                tensors(out, f"taps.{name}.{calls[name]}.out", store)
+
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        module.register_forward_hook(after, with_kwargs=True)
+
+
+def template_positions(features, store):
+    """Positions that the template features were made from, with upstream's own index tables."""
+    aatype = features["template_aatype"].numpy()
+    mask = features["template_atom_mask"].numpy()
+    position = features["template_atom_positions"].numpy() * mask[..., None]
+    for i in range(len(aatype)):
+        beta, beta_mask = tf.TemplateFeatures.pseudo_beta_fn(aatype[i], position[i], mask[i])
+        atoms = tf_index()[aatype[i], 0]
+        rows = np.arange(len(aatype[i]))
+        c, ca, n = (position[i][rows, atoms[:, k]] for k in range(3))
+        c_mask, ca_mask, n_mask = (mask[i][rows, atoms[:, k]] for k in range(3))
+        store[f"templates.{i}.pseudo_beta"] = torch.from_numpy(np.ascontiguousarray(beta, dtype=np.float32))
+        store[f"templates.{i}.pseudo_beta_mask"] = torch.from_numpy(beta_mask > 0)
+        store[f"templates.{i}.backbone"] = torch.from_numpy(np.stack([n, ca, c], 1).astype(np.float32))
+        store[f"templates.{i}.backbone_mask"] = torch.from_numpy((c_mask * ca_mask * n_mask) > 0)
+
+
+def tf_index():
+    from protenix.data.template import template_utils
+
+    return template_utils.RESTYPE_RIGIDGROUP_DENSE_ATOM_IDX
+
+
+def main() -> None:
+    store = {}
+    sets = f"{args.set} --use_msa True --use_rna_msa True --use_template {args.template}"
+    if args.taps == "modules":
+        sets += " --enable_efficient_fusion False"
+    configs = ref.build_configs(args.preset, sets)
+    if args.bf16:
+        redirect_autocast()
+        configs.dtype = "bf16"
+    data, _, _ = ref.featurize(configs, args.job, 0, args.seed)
+    features = data["input_feature_dict"]
+    tensors(features, "features", store)
+    template_positions(features, store)
+    model = ref.build_model(configs)
+    if args.weights:
+        torch.save({"model": {"module." + k: v for k, v in model.state_dict().items()}}, args.weights)
+    if args.taps != "none":
+        attach(model, store)
+    tape = ref.Tape()
+    context = torch.autocast("cpu", dtype=torch.bfloat16) if args.bf16 else contextlib.nullcontext()
+    with context:
+        prediction, _, log = ref.forward(model, features, args.seed, tape=tape)
+    tensors(tape.to_dict(), "tape", store)
+    for key in ("coordinate", "contact_probs", "plddt", "pae", "pde", "resolved"):
+        store[f"outputs.{key}"] = prediction[key].detach().clone()
+    tensors({i: s for i, s in enumerate(prediction["summary_confidence"])}, "outputs.summary", store)
+    torch.save(store, args.out)
+    print("seconds", dict(log["time"]))
+
+
+main()

@@ -1,0 +1,65 @@
+"""Clashes between polymer chains by a cell list: exact distances, no matrix of all atom pairs."""
+
+import itertools
+
+import numpy as np
+
+CLASH_DISTANCE = 1.1  # Å
+MAX_CLASHES, MAX_SHARE = 100, 0.5
+_PAIRS_AT_ONCE = 2_000_000
+
+
+def has_clash(x: np.ndarray, chain: np.ndarray, polymer: np.ndarray) -> bool:
+    """Whether two polymer chains clash: over 100 atom pairs closer than 1.1 Å, or over half of the smaller chain's atoms.
+
+    Protenix: counts atom pairs between different polymer chains, protenix/metrics/clash.py:140-230 (AlphaFold 3 counts
+    atoms). Distances are differences, not the matrix form of `cdist`.
+
+    Args:
+        x: positions float [N_atom, 3], Å.
+        chain: chain index of every atom [N_atom].
+        polymer: atoms of polymer chains [N_atom].
+    """
+    counts = clash_counts(x[polymer], chain[polymer])
+    sizes = np.bincount(chain[polymer])
+    return any(n > MAX_CLASHES or n / min(sizes[a], sizes[b]) > MAX_SHARE for (a, b), n in counts.items())
+
+
+def clash_counts(x: np.ndarray, chain: np.ndarray) -> dict[tuple[int, int], int]:
+    """Number of atom pairs closer than 1.1 Å for every pair of different chains (a < b) that has any."""
+    if len(x) == 0:
+        return {}
+    x = x.astype(np.float32)
+    cell = np.floor((x - x.min(0)) / CLASH_DISTANCE).astype(np.int64) + 1
+    span = cell.max(0) + 2
+    key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]
+    order = np.argsort(key, kind="stable")
+    x, chain, key = x[order], chain[order].astype(np.int64), key[order]
+    n_chain = int(chain.max()) + 1
+    total = np.zeros(n_chain * n_chain, np.int64)
+    for dx, dy, dz in itertools.product((-1, 0, 1), repeat=3):
+        wanted = key + (dx * span[1] + dy) * span[2] + dz
+        first, last = np.searchsorted(key, wanted, "left"), np.searchsorted(key, wanted, "right")
+        ends = np.cumsum(last - first)
+        start = 0
+        while start < len(x):
+            done = ends[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, "right")))
+            total += _count(x, chain, (first, last), slice(start, stop), n_chain)
+            start = stop
+    both = total.reshape(n_chain, n_chain)
+    return {(int(a), int(b)): int(both[a, b]) for a, b in zip(*np.nonzero(np.triu(both, 1)), strict=True)}
+
+
+def _count(
+    x: np.ndarray, chain: np.ndarray, ranges: tuple[np.ndarray, np.ndarray], rows: slice, n_chain: int
+) -> np.ndarray:
+    """Close pairs (atom of `rows`, atom of its range) by chain pair, int64 [n_chain^2]."""
+    first, last = ranges[0][rows], ranges[1][rows]
+    n = last - first
+    i = np.repeat(np.arange(rows.start, rows.start + len(n)), n)
+    j = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n) + np.repeat(first, n)
+    apart = chain[i] < chain[j]
+    i, j = i[apart], j[apart]
+    close = np.square(x[i] - x[j]).sum(-1) < CLASH_DISTANCE**2
+    return np.bincount(chain[i[close]] * n_chain + chain[j[close]], minlength=n_chain * n_chain)

@@ -1,0 +1,202 @@
+"""One job on one device: trunk passes, diffusion and confidence of a seed, in the memory that the plan gives."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foldline.confidence import confidences, reduce_errors
+from foldline.engine.plan import Plan
+from foldline.models import Batch, Network
+from foldline.models.network import Dropout
+from foldline.ops import Ops, select
+from foldline.sampler import Draws, sample
+from foldline.tensors import Confidences, Embeddings, Features, Samples
+
+Progress = Callable[[str, int, int], None]
+Weights = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a user may choose for a run. None = the checkpoint's own."""
+
+    n_sample: int = 5
+    n_recycle: int | None = None
+    n_step: int | None = None
+    mc_dropout: bool = False
+    save_embeddings: bool = False
+
+
+@dataclass
+class SeedResult:
+    """Samples of one seed, with what they cost."""
+
+    samples: Samples
+    seconds: dict[str, float] = field(default_factory=dict)
+    embeddings: Embeddings | None = None
+    trunk_passes: int = 0
+    steps: int = 0
+
+
+def _quiet(_stage: str, _done: int, _total: int) -> None:
+    """Report nothing."""
+
+
+def _resident(_stage: str) -> None:
+    """All weights are there already."""
+
+
+@torch.inference_mode()
+def run_seed(
+    network: Network,
+    features: Features,
+    draws: Draws,
+    plan: Plan,
+    options: RunOptions,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress = _quiet,
+    weights: Weights = _resident,
+) -> SeedResult:
+    """Predict all samples of one seed.
+
+    Args:
+        network: the network, its parameters in the plan's precision on `device`.
+        features: the job, padded or not.
+        draws: the seed's random draws.
+        plan: precision, work sizes and what is kept.
+        options: numbers of samples, passes and steps.
+        device: where to run.
+        progress: called with (stage, done, total).
+        weights: called with a stage's name before it runs, when its weights have to be brought in.
+    """
+    spec, ops = network.spec, select(plan.rows)
+    clock = _Clock(device)
+    weights("trunk")
+    batch = Batch.of(features, draws.ref_pos(features), device, spec.max_msa)
+    passes = 1 + (spec.n_recycle if options.n_recycle is None else options.n_recycle)
+    s_inputs, s, z = run_trunk(network, batch, draws, passes, options, ops, progress)
+    contact = network.distogram(z, ops)
+    clock.lap("trunk")
+
+    weights("diffusion")
+    steps = options.n_step or spec.sampler.n_step
+    x = run_diffusion(network, batch, (s_inputs, s, z), draws, plan, options, ops, progress)
+    clock.lap("diffusion")
+
+    weights("confidence")
+    n_token, n_atom = features.n_token, features.n_atom
+    contact_probs = contact[:n_token, :n_token].cpu().numpy()
+    coordinates = x[:, :n_atom].cpu().numpy()
+    embeddings = None
+    if options.save_embeddings:
+        embeddings = Embeddings(
+            s_inputs[:n_token].float().cpu().numpy(),
+            s[:n_token].float().cpu().numpy(),
+            z[:n_token, :n_token].float().cpu().numpy(),
+        )
+    scored = []
+    for i in range(options.n_sample):
+        last = i + 1 == options.n_sample
+        scored.append(
+            score_sample(network, batch, features, (s_inputs, s, z), x[i], contact_probs, plan, ops, reuse=last)
+        )
+        progress("confidence", i + 1, options.n_sample)
+    clock.lap("confidence")
+    samples = Samples(draws.seed, coordinates, contact_probs, tuple(scored))
+    return SeedResult(samples, clock.seconds, embeddings, passes, steps)
+
+
+def run_trunk(
+    network: Network, batch: Batch, draws: Draws, passes: int, options: RunOptions, ops: Ops, progress: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
+    """s_inputs in float32, s and z in the trunk's precision, after `passes` passes."""
+    trunk = network.trunk
+    s_inputs = trunk.embed_inputs(batch, ops)
+    low = s_inputs.to(trunk.recycle_z.weight.dtype)
+    s, z = trunk.start(batch, low)
+    dropout = Dropout(network.spec.mc_dropout, draws.dropout()) if options.mc_dropout else None
+    for i in range(passes):
+        rows = draws.msa_rows(i, len(batch.msa)).to(low.device)
+        trunk(batch, low, s, z, rows, ops, dropout)
+        progress("trunk", i + 1, passes)
+    return s_inputs, s, z
+
+
+def run_diffusion(
+    network: Network,
+    batch: Batch,
+    embeddings: tuple[Tensor, Tensor, Tensor],
+    draws: Draws,
+    plan: Plan,
+    options: RunOptions,
+    ops: Ops,
+    progress: Progress,
+) -> Tensor:
+    """Positions [N_sample, N_atom, 3] in Å, padding included, in batches of the plan's size."""
+    diffusion, spec = network.diffusion, network.spec
+    steps = options.n_step or spec.sampler.n_step
+    fixed = diffusion.prepare(batch, *embeddings, plan.keep_biases, ops)
+    mask = batch.atoms.mask
+    if mask is None:
+        mask = torch.ones_like(batch.atoms.to_token, dtype=torch.bool)
+    found = []
+    for start in range(0, options.n_sample, plan.sample_batch):
+        chosen = range(start, min(start + plan.sample_batch, options.n_sample))
+        done, total = start * steps, options.n_sample * steps
+
+        def on_step(step: int, done: int = done, width: int = len(chosen), total: int = total) -> None:
+            progress("diffusion", done + step * width, total)
+
+        def denoise(x: Tensor, t_hat: Tensor) -> Tensor:
+            return diffusion(x, t_hat, fixed, batch.token_mask, ops)
+
+        found.append(sample(denoise, spec, draws.samples(chosen), mask, n_step=steps, on_step=on_step))
+    return torch.cat(found)
+
+
+def score_sample(
+    network: Network,
+    batch: Batch,
+    features: Features,
+    embeddings: tuple[Tensor, Tensor, Tensor],
+    x: Tensor,
+    contact_probs: np.ndarray,
+    plan: Plan,
+    ops: Ops,
+    *,
+    reuse: bool = False,
+) -> Confidences:
+    """Confidences of one sample at positions x [N_atom, 3].
+
+    `reuse`: the trunk's z is not needed any more, its buffer may be written where its precision is the same.
+    """
+    head, spec = network.confidence, network.spec
+    s_inputs, s, z = embeddings
+    dtype = plan.confidence_dtype
+    pair = z if reuse and z.dtype == dtype else torch.empty(z.shape, dtype=dtype, device=z.device)
+    head.embed(z, s_inputs.to(dtype), x[batch.rep_atom], pair, ops)
+    single = head(s.to(dtype), pair, batch.token_mask, ops)
+    plddt = head.atom_plddt(single, batch.atoms.to_token, batch.atom_in_token)[: features.n_atom].cpu().numpy()
+    sums = reduce_errors(head, pair, batch, spec, features.n_token, ops)
+    return confidences(features, sums, plddt, x[: features.n_atom].cpu().numpy(), contact_probs, spec)
+
+
+class _Clock:
+    """Seconds per stage; waits for an accelerator before it reads the time."""
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.cuda = torch.device(device).type == "cuda"
+        self.seconds: dict[str, float] = {}
+        self.start = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self.start, 4)
+        self.start = now
