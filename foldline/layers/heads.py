@@ -23,7 +23,8 @@ class DistogramHead(nn.Module):
 
     def __init__(self, c_z: int, n_bin: int, limits: tuple[float, float], contact: float) -> None:
         super().__init__()
-        self.n_contact_bin = int((bin_centers(*limits, n_bin, torch.device("cpu")) < contact).sum())
+        width = (limits[1] - limits[0]) / n_bin
+        self.n_contact_bin = sum(limits[0] + (i + 0.5) * width < contact for i in range(n_bin))
         self.linear = Linear(c_z, n_bin, bias=True)
 
     def forward(self, z: Tensor, ops: Ops) -> Tensor:
