@@ -77,7 +77,9 @@ class Components:
 
     def with_user(self, user: Mapping[str, Component]) -> "Components":
         """The same dictionary with other user components over it."""
-        return Components(self.folder, user)
+        other = Components(self.folder, user)
+        other._opened = self._opened
+        return other
 
     @property
     def date(self) -> str:

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import threading
 import weakref
+import zipfile
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -172,9 +174,9 @@ def shipped_codes() -> list[str]:
 def _loaded(file: Path) -> Conformer | None:
     """A conformer from the cache; None for a file that cannot be read, which is then made anew."""
     try:
-        data = np.load(file)
+        data = np.load(io.BytesIO(file.read_bytes()))
         return Conformer(data["atom_names"], data["pos"], data["mask"], data["charge"], str(data["method"]))
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -46,7 +46,7 @@ def read_user_ccd(text: str, *, path: str = "$.userCCD") -> dict[str, Component]
 
 
 def _component(block: gemmi.cif.Block, path: str) -> Component:
-    code = _value(block, "id") or ("" if block.name.lower() in ("", "user") else block.name)
+    code = _value(block, "id") or ("" if block.name.strip().lower() in ("", "user") else block.name)
     place = f"{path}[{code or block.name}]"
     atoms, bonds = _table(block, "_chem_comp_atom."), _table(block, "_chem_comp_bond.")
     missing = [] if code else ["_chem_comp.id"]
