@@ -41,10 +41,10 @@ SHIPPED_FILE = "standard_conformers.npz"
 
 @dataclass(frozen=True)
 class EmbeddingLimits:
-    """Wall-clock limits of one component."""
+    """Wall-clock limits of each rung of the ladder."""
 
-    seconds: int = 10  # per rung, kept by RDKit itself
-    limit: int = 45  # for all rungs together, kept by killing the child process
+    seconds: int = 10  # kept by RDKit itself, roughly
+    limit: int = 16  # kept by killing the child process
 
 
 class Conformers:
@@ -97,12 +97,12 @@ class Conformers:
         alone = not any(
             np.isfinite(xyz[component.heavy]).all(axis=1).any() for xyz in (component.ideal, component.model)
         )
-        found = self._worker.embed(mol, last_resort=alone) if mol is not None else None
-        if found is None:
-            return dictionary_conformer(component, charge)
-        xyz, method = found
-        pos = xyz[np.flatnonzero(component.heavy)].astype(np.float32)
-        return Conformer(names, pos, np.ones(len(names), bool), charge[component.heavy], method)
+        for method in ("etkdg", "etkdg-random", "heavy-random") if alone else ("etkdg", "etkdg-random"):
+            xyz = self._worker.embed(mol, method) if mol is not None else None
+            if xyz is not None:
+                pos = xyz[np.flatnonzero(component.heavy)].astype(np.float32)
+                return Conformer(names, pos, np.ones(len(names), bool), charge[component.heavy], method)
+        return dictionary_conformer(component, charge)
 
 
 def dictionary_conformer(component: Component, charge: np.ndarray) -> Conformer:
@@ -207,15 +207,15 @@ class _Worker:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="conformers")
         self._end = weakref.finalize(self, lambda: None)
 
-    def embed(self, mol: Chem.Mol, *, last_resort: bool) -> tuple[np.ndarray, str] | None:
-        """Coordinates float64 [n_atom, 3] and the method, or None where every rung failed or time ran out."""
+    def embed(self, mol: Chem.Mol, method: str) -> np.ndarray | None:
+        """Coordinates float64 [n_atom, 3], or None where the method failed or time ran out."""
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
         request = {
             "molecule": base64.b64encode(mol.ToBinary()).decode("ascii"),
             "seed": SEED,
+            "method": method,
             "seconds": self.limits.seconds,
-            "last_resort": last_resort,
             "limit": self.limits.limit + 5,
         }
         try:
@@ -227,10 +227,8 @@ class _Worker:
         if not line:
             self.stop()
             return None
-        reply = json.loads(line)
-        if not reply:
-            return None
-        return np.frombuffer(base64.b64decode(reply["xyz"])).reshape(-1, 3), reply["method"]
+        xyz = np.frombuffer(base64.b64decode(json.loads(line)["xyz"])).reshape(-1, 3)
+        return xyz if len(xyz) else None
 
     def stop(self) -> None:
         """Kill the child process, if there is one."""

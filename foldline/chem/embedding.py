@@ -15,46 +15,31 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom
 
 
-def embed(molecule: bytes, seed: int, seconds: int, last_resort: bool) -> tuple[list[float], str] | None:
-    """Coordinates x y z of every atom in Å, and the rung of the ladder that made them, or None.
+def embed(molecule: bytes, method: str, seed: int, seconds: int) -> list[float]:
+    """Coordinates x y z of every atom in Å, or none; RDKit itself gives up after about `seconds`.
 
-    The rungs, each with `seconds` at most, are ETKDGv3, ETKDGv3 from random coordinates, and, as the last resort, plain
-    distance geometry of the heavy atoms from random coordinates (hydrogens then lie at the origin): 250 heavy atoms
-    embed in a second without their hydrogens and in no reasonable time with them.
+    Methods: "etkdg" (ETKDGv3), "etkdg-random" (from random coordinates) and "heavy-random", plain distance geometry of
+    the heavy atoms alone (hydrogens then lie at the origin): 250 heavy atoms embed in a second without their hydrogens
+    and in no reasonable time with them.
     """
     mol = Chem.Mol(molecule)  # pyright: ignore[reportCallIssue, reportArgumentType]: RDKit's stubs lack the pickle form
-    if _embedded(mol, seed, seconds, random=False):
-        return _xyz(mol), "etkdg"
-    if _embedded(mol, seed, seconds, random=True):
-        return _xyz(mol), "etkdg-random"
-    if not last_resort:
-        return None
-    heavy = Chem.RemoveAllHs(mol)
-    if not _embedded(heavy, seed, seconds, random=True, knowledge=False):
-        return None
-    rows = iter(heavy.GetConformer().GetPositions().tolist())
-    return [
-        x for atom in mol.GetAtoms() for x in (next(rows) if atom.GetAtomicNum() > 1 else (0.0, 0.0, 0.0))
-    ], "heavy-random"
-
-
-def _embedded(mol: Chem.Mol, seed: int, seconds: int, *, random: bool, knowledge: bool = True) -> bool:
+    part = Chem.RemoveAllHs(mol) if method == "heavy-random" else mol
     params = rdDistGeom.ETKDGv3()
     params.randomSeed = seed
     params.timeout = seconds
-    params.useRandomCoords = random
-    if not knowledge:
+    params.useRandomCoords = method != "etkdg"
+    if part is not mol:
         params.useExpTorsionAnglePrefs = False
         params.useBasicKnowledge = False
         params.ignoreSmoothingFailures = True
     try:
-        return rdDistGeom.EmbedMolecule(mol, params) >= 0
+        if rdDistGeom.EmbedMolecule(part, params) < 0:
+            return []
     except (RuntimeError, ValueError):  # RDKit's own checks: bad bounds, missing parameters
-        return False
-
-
-def _xyz(mol: Chem.Mol) -> list[float]:
-    return mol.GetConformer().GetPositions().ravel().tolist()
+        return []
+    rows = iter(part.GetConformer().GetPositions().tolist())
+    here = [part is mol or atom.GetAtomicNum() > 1 for atom in mol.GetAtoms()]
+    return [x for keep in here for x in (next(rows) if keep else (0.0, 0.0, 0.0))]
 
 
 def serve(requests: TextIO, replies: TextIO) -> None:
@@ -64,16 +49,10 @@ def serve(requests: TextIO, replies: TextIO) -> None:
         request = json.loads(line)
         if hasattr(signal, "alarm"):
             signal.alarm(request["limit"])
-        found = embed(
-            base64.b64decode(request["molecule"]), request["seed"], request["seconds"], request["last_resort"]
-        )
+        xyz = embed(base64.b64decode(request["molecule"]), request["method"], request["seed"], request["seconds"])
         if hasattr(signal, "alarm"):
             signal.alarm(0)
-        reply: dict[str, str] = {}
-        if found is not None:
-            xyz, reply["method"] = found
-            reply["xyz"] = base64.b64encode(array.array("d", xyz).tobytes()).decode("ascii")
-        replies.write(json.dumps(reply) + "\n")
+        replies.write(json.dumps({"xyz": base64.b64encode(array.array("d", xyz).tobytes()).decode("ascii")}) + "\n")
         replies.flush()
 
 

@@ -125,17 +125,28 @@ def test_the_disk_cache_is_used_and_survives_damage(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 def test_a_hanging_child_is_killed_and_replaced(components: Components, tmp_path: Path) -> None:
-    source = Conformers(tmp_path, EmbeddingLimits(seconds=5, limit=2))
+    source = Conformers(tmp_path, EmbeddingLimits(seconds=5, limit=1))
     assert source(components.require("GOL")).method == "etkdg"
     process = source._worker._process
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)
-    fallen = source(components.require("GLC"))
-    assert fallen.method == "ideal"
-    component = components.require("GLC")
-    np.testing.assert_allclose(fallen.pos, component.ideal[component.heavy])
+    assert source(components.require("GLC")).method == "etkdg-random"  # the second rung has a new child
     assert process.poll() is not None
     assert source(components.require("PEG")).method == "etkdg"
+    source.close()
+
+
+def test_when_no_child_answers_the_ideal_coordinates_are_used(
+    components: Components, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = tmp_path / "deaf.py"
+    deaf.write_text("import sys\nfor line in sys.stdin:\n    pass\n")
+    monkeypatch.setattr(room.embedding, "__file__", str(deaf))
+    source = Conformers(tmp_path, EmbeddingLimits(limit=1))
+    component = components.require("GLC")
+    fallen = source(component)
+    assert fallen.method == "ideal"
+    np.testing.assert_allclose(fallen.pos, component.ideal[component.heavy])
     source.close()
 
 
@@ -217,7 +228,7 @@ def test_charges_are_those_of_the_cleaned_up_molecule(components: Components) ->
 
 
 def test_an_alkane_too_long_for_the_clock_is_embedded_without_hydrogens(tmp_path: Path) -> None:
-    source = Conformers(tmp_path, EmbeddingLimits(seconds=1, limit=20))
+    source = Conformers(tmp_path, EmbeddingLimits(seconds=1, limit=3))
     component = component_of_text("C" * 200, "LIG_A")
     conformer = source(component)
     source.close()
