@@ -1,0 +1,48 @@
+"""The command line: parse, call, print. Knows no models and no files' contents; errors become one sentence each.
+
+Exit codes: 0 all jobs done, 1 some failed, 2 bad input or usage and nothing was run, 3 none succeeded.
+"""
+
+import sys
+
+import typer
+
+from foldline.cli.bench import bench
+from foldline.cli.display import print_error
+from foldline.cli.doctor import doctor
+from foldline.cli.predict import predict
+from foldline.cli.validate import validate
+from foldline.cli.weights import weights
+from foldline.errors import ExitCode, FoldlineError
+
+app = typer.Typer(
+    help="Inference for AlphaFold-class structure prediction.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(predict)
+app.command()(validate)
+app.add_typer(weights, name="weights")
+app.command()(doctor)
+app.add_typer(bench, name="bench")
+
+
+@app.callback(invoke_without_command=True)
+def _foldline(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        from foldline import __version__
+
+        typer.echo(f"foldline {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        app(args=arguments, prog_name="foldline")
+    except FoldlineError as error:
+        print_error(error)
+        sys.exit(ExitCode.BAD_INPUT)

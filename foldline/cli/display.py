@@ -1,0 +1,263 @@
+"""How a run looks: bars on a terminal, plain lines elsewhere, JSON lines for programs. Knows events and predictions.
+
+People's lines go to stderr, JSON lines to stdout. Events may come from several threads.
+"""
+
+import json
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TimeElapsedColumn as Elapsed
+
+from foldline.errors import FoldlineError, InputError
+from foldline.execute import Event
+
+if TYPE_CHECKING:
+    from foldline.engine import Prediction
+
+WORDS = ("auto", "plain", "json", "none")
+
+
+def print_error(error: FoldlineError, place: str = "") -> None:
+    """One line on stderr per fault."""
+    for each in getattr(error, "errors", (error,)):
+        print(f"error: {place}{each}", file=sys.stderr)
+
+
+class Display(Protocol):
+    """What a run shows."""
+
+    def event(self, event: Event) -> None:
+        """A step of the run."""
+        ...
+
+    def fetched(self, name: str, done: int, total: int | None) -> None:
+        """Bytes of a checkpoint that have come."""
+        ...
+
+    def finished(self, prediction: "Prediction", number: int, count: int) -> None:
+        """A job's end, the `number`th of `count`."""
+        ...
+
+    def ended(self, counts: Mapping[str, int]) -> None:
+        """The run's end."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def display(word: str) -> Display:
+    """The display that `--progress` names.
+
+    Raises:
+        InputError: unknown word.
+    """
+    if word == "auto":
+        return Bars() if sys.stderr.isatty() else Plain()
+    if word not in WORDS:
+        raise InputError(f"'{word}' is not possible here: give {', '.join(WORDS[:-1])} or none", path="--progress")
+    return {"plain": Plain, "json": Json, "none": Errors}[word]()
+
+
+class Errors:
+    """Shows failed jobs and nothing else."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def line(self, text: str) -> None:
+        """Print a line for people."""
+        print(text, file=sys.stderr, flush=True)
+
+    def event(self, event: Event) -> None:
+        """See `Display`."""
+
+    def fetched(self, name: str, done: int, total: int | None) -> None:
+        """See `Display`."""
+
+    def finished(self, prediction: "Prediction", number: int, count: int) -> None:
+        """See `Display`."""
+        if prediction.error is not None:
+            self.line(f"error: job {prediction.job_name}: {prediction.error}")
+
+    def ended(self, counts: Mapping[str, int]) -> None:
+        """See `Display`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class Plain(Errors):
+    """A line per stage and per job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stages: dict[str, tuple[str, int | None]] = {}
+        self._tenth: dict[str, int] = {}
+
+    def event(self, event: Event) -> None:
+        """Print messages, and a stage when it begins."""
+        with self.lock:
+            stage = (event.stage, event.seed)
+            if event.message:
+                self.line(f"{event.job}: {event.stage}: {event.message}")
+            elif self._stages.get(event.job) != stage:
+                seed = "" if event.seed is None else f", seed {event.seed}"
+                self.line(f"{event.job}: {event.stage}{seed}")
+            self._stages[event.job] = stage
+
+    def fetched(self, name: str, done: int, total: int | None) -> None:
+        """A line per tenth of a download."""
+        tenth = 10 * done // total if total else done // 10**8
+        with self.lock:
+            if self._tenth.get(name) != tenth:
+                self._tenth[name] = tenth
+                self.line(f"fetching {name}: {done / 1e6:.0f} MB" + (f" of {total / 1e6:.0f}" if total else ""))
+
+    def finished(self, prediction: "Prediction", number: int, count: int) -> None:
+        """The job in one line, and a line per warning."""
+        with self.lock:
+            for warning in prediction.warnings:
+                self.line(f"note: {prediction.job_name}: {warning}")
+            if prediction.error is not None:
+                super().finished(prediction, number, count)
+            else:
+                self.line(f"[{number}/{count}] {summary(prediction)}")
+
+    def ended(self, counts: Mapping[str, int]) -> None:
+        """The counts in one line."""
+        self.line(", ".join(f"{count} {word}" for word, count in counts.items() if count))
+
+
+class Bars(Plain):
+    """A bar per job at work, with the lines of finished jobs above."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[steps]}"))
+        self._bars = Progress(*columns, Elapsed(), console=console, transient=True)
+        self._transfer = Progress(
+            *columns[:2], DownloadColumn(), TimeRemainingColumn(), console=console, transient=True
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._transfers: dict[str, TaskID] = {}
+
+    def line(self, text: str) -> None:
+        """Print above the bars."""
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def event(self, event: Event) -> None:
+        """Move the job's bar."""
+        with self.lock:
+            if event.message:
+                self.line(f"{event.job}: {event.message}")
+                return
+            if event.job not in self._tasks:
+                self._tasks[event.job] = self._bars.add_task(event.job, total=None, steps="")
+            steps = f"{event.step}/{event.total}" if event.total else ""
+            seed = "" if event.seed is None else f" (seed {event.seed})"
+            self._bars.update(
+                self._tasks[event.job],
+                description=f"{event.job}{seed} {event.stage}",
+                completed=event.step,
+                total=event.total or None,
+                steps=steps,
+            )
+
+    def fetched(self, name: str, done: int, total: int | None) -> None:
+        """Move the download's bar."""
+        if name not in self._transfers:
+            self._bars.stop()
+            self._transfer.start()
+            self._transfers[name] = self._transfer.add_task(f"fetching {name}", total=total)
+        self._transfer.update(self._transfers[name], completed=done, total=total)
+        if done == total:
+            self._transfer.stop()
+            self._bars.start()
+
+    def finished(self, prediction: "Prediction", number: int, count: int) -> None:
+        """Take the job's bar away and print its line."""
+        if prediction.job_name in self._tasks:
+            self._bars.remove_task(self._tasks.pop(prediction.job_name))
+        super().finished(prediction, number, count)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._transfer.stop()
+        self._bars.stop()
+
+
+class Json(Errors):
+    """One JSON object a line on stdout: `progress`, `fetch`, `job` and `end`."""
+
+    def _write(self, kind: str, **content: object) -> None:
+        with self.lock:
+            print(json.dumps({"event": kind, **content}, allow_nan=False), flush=True)
+
+    def event(self, event: Event) -> None:
+        """The event's fields."""
+        self._write("progress", **asdict(event))
+
+    def fetched(self, name: str, done: int, total: int | None) -> None:
+        """Bytes of the download."""
+        self._write("fetch", name=name, bytes=done, total=total)
+
+    def finished(self, prediction: "Prediction", number: int, count: int) -> None:
+        """The prediction without its arrays."""
+        error = prediction.error
+        self._write(
+            "job",
+            number=number,
+            count=count,
+            job=prediction.job_name,
+            directory=None if prediction.directory is None else str(prediction.directory),
+            skipped=prediction.skipped,
+            error=None if error is None else {"code": error.code, "message": str(error)},
+            ranking_score=prediction.ranking_score,
+            n_token=prediction.n_token,
+            n_atom=prediction.n_atom,
+            seconds=prediction.seconds,
+            peak_bytes=prediction.peak_bytes,
+            warnings=list(prediction.warnings),
+        )
+
+    def ended(self, counts: Mapping[str, int]) -> None:
+        """The counts by word."""
+        self._write("end", **counts)
+
+
+def summary(prediction: "Prediction") -> str:
+    """A finished job in one line: sizes, score, seconds by stage, peak memory, place."""
+    if prediction.skipped:
+        return f"{prediction.job_name}: done before with the same input and options -> {prediction.directory}"
+    parts = [f"{prediction.n_token} tokens, {prediction.n_atom} atoms"]
+    if prediction.ranking_score is not None:
+        parts.append(f"best score {prediction.ranking_score:.2f}")
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in prediction.seconds.items() if name != "total")
+    total = prediction.seconds.get("total", sum(prediction.seconds.values()))
+    parts.append(f"{total:.1f} s ({stages})" if stages else f"{total:.1f} s")
+    if prediction.peak_bytes:
+        parts.append(f"peak {prediction.peak_bytes / 2**30:.1f} GiB")
+    place = f" -> {prediction.directory}" if prediction.directory is not None else ""
+    return f"{prediction.job_name}: {', '.join(parts)}{place}"

@@ -1,0 +1,129 @@
+"""`foldline doctor`: what this machine offers to a run, and what it lacks."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from foldline.cli.options import ConfigFile, settings_from
+from foldline.errors import ExitCode
+
+LIBRARIES = ("torch", "numpy", "safetensors", "rdkit", "gemmi", "biotite", "pydantic", "zstandard")
+OPTIONAL = ("triton", "ray", "jaxtyping")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor. `remedy` is empty for what is fine."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def doctor(config: ConfigFile = None) -> None:
+    """Check libraries, devices, kernels, memory, disk and checkpoints. Exit code 1 when a run cannot work."""
+    root = settings_from(config).cache_root
+    findings = list(examine(root))
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        mark = "-" if finding.remedy else "+"
+        print(f"{mark} {finding.what.ljust(width)}  {finding.found}" + (f"; {finding.remedy}" * bool(finding.remedy)))
+    if any(finding.remedy for finding in findings):
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def examine(root: Path) -> Iterator[Finding]:
+    """All findings, in the order in which a run needs them. `root` is the folder of per-user files."""
+    from foldline import __version__
+
+    yield Finding("foldline", __version__)
+    yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield from _libraries()
+    yield from _devices()
+    yield from _kernels()
+    yield from _memory()
+    yield from _cache(root)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _libraries() -> Iterator[Finding]:
+    requirements = (importlib.metadata.requires("foldline") or []) if _version("foldline") else []
+    exact = dict(item.split("==") for item in requirements if "==" in item and ";" not in item)
+    for name in LIBRARIES:
+        version = _version(name)
+        if version is None:
+            yield Finding(name, "not installed", f"pip install {name}")
+        elif version != exact.get(name, version):
+            yield Finding(name, version, f"reference conformers need {exact[name]}: pip install {name}=={exact[name]}")
+        else:
+            yield Finding(name, version)
+    for name in OPTIONAL:
+        yield Finding(name, _version(name) or "not installed (optional)")
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads")
+    yield Finding("cuda", str(torch.version.cuda or "not in this build of torch"))
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        major, minor = torch.cuda.get_device_capability(index)
+        sizes = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        supported = f"sm_{major}{minor}" in torch.cuda.get_arch_list() or major >= 9
+        remedy = "" if supported else f"this torch is not built for sm_{major}{minor}: install one that is"
+        yield Finding(f"cuda:{index}", f"{name}, sm_{major}{minor}, {sizes}", remedy)
+
+
+def _kernels() -> Iterator[Finding]:
+    from foldline.ops import TABLES
+
+    for op, implementations in TABLES.items():
+        yield Finding(op.rstrip("_"), ", ".join(implementations))
+
+
+def _memory() -> Iterator[Finding]:
+    page = os.sysconf("SC_PAGE_SIZE")
+    free, total = (page * os.sysconf(name) / 2**30 for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+    yield Finding("memory", f"{free:.1f} of {total:.1f} GiB free")
+
+
+def _cache(root: Path) -> Iterator[Finding]:
+    from foldline.weights.registry import ENTRIES, cached_path
+
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    remedy = "" if os.access(there, os.W_OK) else "it cannot be written: choose another with cache_dir in foldline.toml"
+    yield Finding("cache folder", f"{root}, {free:.1f} GB free", remedy)
+    yield _attempt("component store", lambda: _components(root))
+    here = [entry.name for entry in ENTRIES if cached_path(entry, root).is_file()]
+    yield Finding("checkpoints", ", ".join(here) or "none here (foldline weights fetch NAME)")
+
+
+def _components(root: Path) -> str:
+    from foldline.chem.components import Components
+
+    components = Components.open(root)
+    return f"{len(components)} components up to {components.info['date']}, {components.folder}"
+
+
+def _attempt(what: str, describe: Callable[[], str]) -> Finding:
+    from foldline.errors import FoldlineError
+
+    try:
+        return Finding(what, describe())
+    except FoldlineError as error:
+        return Finding(what, "not usable", str(error))

@@ -1,0 +1,43 @@
+"""The options that commands share, each with its name and its line of help; and the settings that they make."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foldline.config import CONFIG_FILE, EngineConfig
+from foldline.errors import InputError
+
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="INPUT...", help="AlphaFold 3 JSON or FASTA: files, folders or globs.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="Checkpoint: a name (foldline weights list) or a path.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help=f"Settings in TOML [default: {CONFIG_FILE} where it lies].")
+]
+Msa = Annotated[
+    str | None, typer.Option("--msa", metavar="auto|none", help="none: no alignments, not even given ones.")
+]
+Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where the network runs.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", metavar="auto|bf16|fp32", help="Precision of the network.")]
+
+
+def settings_from(file: Path | None, **given: object) -> EngineConfig:
+    """Settings from `--config` (or foldline.toml in this folder) and the options given over them.
+
+    Raises:
+        InputError: a bad value; it names the option or the file.
+    """
+    if file is None and Path(CONFIG_FILE).is_file():
+        file = Path(CONFIG_FILE)
+    try:
+        return EngineConfig.make(file, **given)
+    except InputError as error:
+        raise named_as_option(error) from error
+
+
+def named_as_option(error: InputError) -> InputError:
+    """The same fault with `--max-memory` in the place of `max_memory` where no file is at fault."""
+    if error.source or not error.path:
+        return error
+    return InputError(error.message, path=f"--{error.path.replace('_', '-')}")

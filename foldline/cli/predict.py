@@ -1,0 +1,125 @@
+"""`foldline predict`: read jobs, make an engine, show its predictions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from foldline.cli.display import Display, display, print_error
+from foldline.cli.options import ConfigFile, Device, Dtype, Inputs, Model, Msa, named_as_option, settings_from
+from foldline.config import EngineConfig, SeedChoice, parse_seeds
+from foldline.errors import ExitCode, FoldlineError, InputError
+
+if TYPE_CHECKING:
+    from foldline.inputs import Job
+
+Out = Annotated[Path, typer.Option("--out", help="Output folder; every job gets a folder of its own in it.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", metavar="1,2,3", help="Seeds in place of those of the jobs.")]
+NumSeeds = Annotated[int | None, typer.Option("--num-seeds", help="Run s, s+1, ... from the one seed s of every job.")]
+Samples = Annotated[int | None, typer.Option("--samples", help="Samples per seed [default: 5].")]
+Recycles = Annotated[int | None, typer.Option("--recycles", help="N runs N + 1 trunk passes [default: the model's].")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the sampler [default: the model's].")]
+MaxMemory = Annotated[str | None, typer.Option("--max-memory", metavar="40GB", help="Device memory to stay within.")]
+Buckets = Annotated[
+    str | None, typer.Option("--buckets", metavar="256,512,...", help="Token counts to pad jobs to; none: no padding.")
+]
+OnError = Annotated[
+    str | None, typer.Option("--on-error", metavar="continue|stop", help="What a failed job does to the others.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Run jobs again whose results are there.")]
+Progress = Annotated[str, typer.Option("--progress", metavar="auto|plain|json|none", help="How a run shows itself.")]
+
+
+def predict(
+    inputs: Inputs,
+    out: Out,
+    model: Model = None,
+    seeds: Seeds = None,
+    num_seeds: NumSeeds = None,
+    samples: Samples = None,
+    recycles: Recycles = None,
+    steps: Steps = None,
+    msa: Msa = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    max_memory: MaxMemory = None,
+    buckets: Buckets = None,
+    on_error: OnError = None,
+    overwrite: Overwrite = False,
+    progress: Progress = "auto",
+    config: ConfigFile = None,
+) -> None:
+    """Predict structures and write them in AlphaFold 3's layout."""
+    show = display(progress)
+    settings = settings_from(
+        config,
+        model=model,
+        samples=samples,
+        recycles=recycles,
+        steps=steps,
+        msa=msa,
+        device=device,
+        dtype=dtype,
+        max_memory=max_memory,
+        buckets=buckets,
+        on_error=on_error,
+        overwrite=overwrite or None,
+    )
+    try:
+        choice = SeedChoice(seeds=None if seeds is None else parse_seeds(seeds), num_seeds=num_seeds)
+    except InputError as error:
+        raise named_as_option(error) from error
+    jobs, faults = _read(inputs, choice, settings)
+    with show:
+        code = _run(jobs, faults, out, settings, show)
+    raise typer.Exit(code)
+
+
+def _read(inputs: list[str], choice: SeedChoice, settings: EngineConfig) -> tuple[list["Job"], list[InputError]]:
+    """The jobs with the seeds to run, and what is wrong with others; exits when nothing is left to run."""
+    from foldline.inputs import read_jobs
+
+    jobs, faults = read_jobs(inputs, on_error="collect")
+    try:
+        jobs = [job.with_seeds(choice.of(job.seeds, job.name)) for job in jobs]
+    except InputError as error:
+        raise named_as_option(error) from error
+    for fault in faults:
+        print_error(fault)
+    if not jobs or (faults and settings.on_error == "stop"):
+        raise typer.Exit(ExitCode.BAD_INPUT)
+    return jobs, faults
+
+
+def _run(jobs: list["Job"], faults: list[InputError], out: Path, settings: EngineConfig, show: Display) -> ExitCode:
+    from foldline.engine import Engine
+    from foldline.weights.registry import known
+
+    if known(settings.model):
+        from foldline.weights.download import fetch
+        from foldline.weights.registry import lookup
+
+        entry = lookup(settings.model)
+        fetch(entry, settings.cache_root, progress=lambda done, total: show.fetched(entry.name, done, total))
+    engine = Engine(settings.model, config=settings)
+    errors: list[FoldlineError] = []
+    done = number = 0
+    for number, prediction in enumerate(engine.predict(jobs, out=out, progress=show.event), start=1):
+        show.finished(prediction, number, len(jobs))
+        if prediction.error is None:
+            done += 1
+            continue
+        errors.append(prediction.error)
+        if settings.on_error == "stop":
+            break
+    show.ended({"done": done, "failed": len(errors), "not run": len(jobs) - number, "not readable": len(faults)})
+    return exit_code(done, [*errors, *faults])
+
+
+def exit_code(done: int, errors: list[FoldlineError] | list[FoldlineError | InputError]) -> ExitCode:
+    """0 all done, 1 some failed, 2 nothing but bad input (nothing was run), 3 none succeeded."""
+    if not errors:
+        return ExitCode.OK
+    if done:
+        return ExitCode.SOME_FAILED
+    return ExitCode.BAD_INPUT if all(isinstance(error, InputError) for error in errors) else ExitCode.NONE_SUCCEEDED
