@@ -10,7 +10,7 @@ _PAIRS_AT_ONCE = 2_000_000
 
 
 def has_clash(x: np.ndarray, chain: np.ndarray, polymer: np.ndarray) -> bool:
-    """Whether two polymer chains clash: over 100 atom pairs closer than 1.1 Å, or over half of the smaller chain's atoms.
+    """Whether two polymer chains clash: over 100 atom pairs under 1.1 Å, or over half of the smaller chain's atoms.
 
     Protenix: counts atom pairs between different polymer chains, protenix/metrics/clash.py:140-230 (AlphaFold 3 counts
     atoms). Distances are differences, not the matrix form of `cdist`.

@@ -1,7 +1,7 @@
-"""pTM, ipTM and the other scores of one sample, from error probabilities that are summed over each chain as they stream.
+"""pTM, ipTM and the other scores of one sample, from error probabilities summed over each chain as they stream.
 
-A pTM-like score needs, for every row, the distribution of errors summed over the tokens of a chain; so [N_token, N_chain,
-n_bin] is kept and the 64-bin logits of the pair never are. One table serves every normalisation length.
+A pTM-like score needs, for every row, the distribution of errors summed over the tokens of a chain; so [N_token,
+N_chain, n_bin] is kept and the 64-bin logits of the pair never are. One table serves every normalisation length.
 """
 
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ class _TmScores:
         rows = rows[self.frame[rows]]
         if not len(rows):
             return float("nan")
-        total = self.chain_bins[np.ix_(rows, which)].sum(1, dtype=np.float64)
+        total = self.chain_bins[np.ix_(rows, np.array(which))].sum(1, dtype=np.float64)
         return float((total @ self._weights(n)).max() / n)
 
     def iptm(self, which: list[int]) -> float:
@@ -144,7 +144,7 @@ class _TmScores:
             rows = self.chains[c][self.frame[self.chains[c]]]
             others = [o for o in which if o != c]
             if len(rows) and others:
-                total = self.chain_bins[np.ix_(rows, others)].sum(1, dtype=np.float64)
+                total = self.chain_bins[np.ix_(rows, np.array(others))].sum(1, dtype=np.float64)
                 best.append((total @ weights).max() / (EPS + n - len(self.chains[c])))
         return float(max(best)) if best else float("nan")
 

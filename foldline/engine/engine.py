@@ -1,4 +1,4 @@
-"""Engine: one loaded checkpoint, jobs in, predictions out. A job that fails is a Prediction with an error, never an end."""
+"""Engine: one loaded checkpoint, jobs in, predictions out. A job that fails is a Prediction with an error."""
 
 import hashlib
 import json
@@ -68,8 +68,8 @@ class _Prepared:
 class Engine:
     """A checkpoint on a device.
 
-    Weights are read when the first job needs them and stay; a job that runs in another precision has the stages concerned
-    read again.
+    Weights are read when the first job needs them and stay; a job that runs in another precision has the stages
+    concerned read again.
     """
 
     def __init__(self, model: str | Path | None = None, *, config: EngineConfig | None = None) -> None:
@@ -269,7 +269,8 @@ class Engine:
         from foldline.features.build import build_features
 
         conformers = Conformers(cache_dir=self.config.cache_dir)
-        return build_features(job, components=components, conformers=conformers, msa=self.config.msa)
+        msa = "none" if self.config.msa == "none" else "auto"
+        return build_features(job, components=components, conformers=conformers, msa=msa)
 
     def _writer(self, prepared: "_Prepared") -> "SampleWriter":
         from foldline import __version__
@@ -401,8 +402,8 @@ def describe(features: Features, chosen: Plan) -> str:
         "weights by stage" if chosen.staged_weights else "weights resident",
         f"{chosen.sample_batch} samples at once",
     ]
-    gib = chosen.peak_bytes / 2**30
-    return f"{features.n_token} tokens, {features.n_atom} atoms, {'/'.join(sorted(kinds))}, {', '.join(extras)}, about {gib:.1f} GiB"
+    size = f"{features.n_token} tokens, {features.n_atom} atoms"
+    return f"{size}, {'/'.join(sorted(kinds))}, {', '.join(extras)}, about {chosen.peak_bytes / 2**30:.1f} GiB"
 
 
 def available_bytes(device: torch.device) -> int:

@@ -72,8 +72,8 @@ def plan(
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
-    In order of what they cost in time: keep the token attention biases of all diffusion blocks, sample all together, hold
-    all weights; each is given up while the estimate is above the memory.
+    In order of what they cost in time: keep the token attention biases of all diffusion blocks, sample all together,
+    hold all weights; each is given up while the estimate is above the memory.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +43,27 @@ class SeedResult:
     steps: int = 0
 
 
+class Run(NamedTuple):
+    """What every stage of one seed reads."""
+
+    network: Network
+    features: Features
+    batch: Batch
+    draws: Draws
+    plan: Plan
+    options: RunOptions
+    ops: Ops
+    progress: Progress
+
+
+class TrunkResult(NamedTuple):
+    """What the trunk leaves behind."""
+
+    s_inputs: Tensor  # [N_token, c_s_inputs], float32
+    s: Tensor  # [N_token, c_s], the trunk's precision
+    z: Tensor  # [N_token, N_token, c_z], the trunk's precision
+
+
 def _quiet(_stage: str, _done: int, _total: int) -> None:
     """Report nothing."""
 
@@ -74,18 +96,18 @@ def run_seed(
         progress: called with (stage, done, total).
         weights: called with a stage's name before it runs, when its weights have to be brought in.
     """
-    spec, ops = network.spec, select(plan.rows)
-    clock = _Clock(device)
+    spec, clock = network.spec, _Clock(device)
     weights("trunk")
     batch = Batch.of(features, draws.ref_pos(features), device, spec.max_msa)
+    run = Run(network, features, batch, draws, plan, options, select(plan.rows), progress)
     passes = 1 + (spec.n_recycle if options.n_recycle is None else options.n_recycle)
-    s_inputs, s, z = run_trunk(network, batch, draws, passes, options, ops, progress)
-    contact = network.distogram(z, ops)
+    trunk = run_trunk(run, passes)
+    contact = network.distogram(trunk.z, run.ops)
     clock.lap("trunk")
 
     weights("diffusion")
     steps = options.n_step or spec.sampler.n_step
-    x = run_diffusion(network, batch, (s_inputs, s, z), draws, plan, options, ops, progress)
+    x = run_diffusion(run, trunk, steps)
     clock.lap("diffusion")
 
     weights("confidence")
@@ -95,89 +117,67 @@ def run_seed(
     embeddings = None
     if options.save_embeddings:
         embeddings = Embeddings(
-            s_inputs[:n_token].float().cpu().numpy(),
-            s[:n_token].float().cpu().numpy(),
-            z[:n_token, :n_token].float().cpu().numpy(),
+            trunk.s_inputs[:n_token].float().cpu().numpy(),
+            trunk.s[:n_token].float().cpu().numpy(),
+            trunk.z[:n_token, :n_token].float().cpu().numpy(),
         )
     scored = []
     for i in range(options.n_sample):
         last = i + 1 == options.n_sample
-        scored.append(
-            score_sample(network, batch, features, (s_inputs, s, z), x[i], contact_probs, plan, ops, reuse=last)
-        )
+        scored.append(score_sample(run, trunk, x[i], contact_probs, reuse=last))
         progress("confidence", i + 1, options.n_sample)
     clock.lap("confidence")
     samples = Samples(draws.seed, coordinates, contact_probs, tuple(scored))
     return SeedResult(samples, clock.seconds, embeddings, passes, steps)
 
 
-def run_trunk(
-    network: Network, batch: Batch, draws: Draws, passes: int, options: RunOptions, ops: Ops, progress: Progress
-) -> tuple[Tensor, Tensor, Tensor]:
-    """s_inputs in float32, s and z in the trunk's precision, after `passes` passes."""
-    trunk = network.trunk
+def run_trunk(run: Run, passes: int) -> TrunkResult:
+    """The trunk's result after `passes` passes."""
+    trunk, batch, draws, ops = run.network.trunk, run.batch, run.draws, run.ops
     s_inputs = trunk.embed_inputs(batch, ops)
     low = s_inputs.to(trunk.recycle_z.weight.dtype)
     s, z = trunk.start(batch, low)
-    dropout = Dropout(network.spec.mc_dropout, draws.dropout()) if options.mc_dropout else None
+    dropout = Dropout(run.network.spec.mc_dropout, draws.dropout()) if run.options.mc_dropout else None
     for i in range(passes):
         rows = draws.msa_rows(i, len(batch.msa)).to(low.device)
         trunk(batch, low, s, z, rows, ops, dropout)
-        progress("trunk", i + 1, passes)
-    return s_inputs, s, z
+        run.progress("trunk", i + 1, passes)
+    return TrunkResult(s_inputs, s, z)
 
 
-def run_diffusion(
-    network: Network,
-    batch: Batch,
-    embeddings: tuple[Tensor, Tensor, Tensor],
-    draws: Draws,
-    plan: Plan,
-    options: RunOptions,
-    ops: Ops,
-    progress: Progress,
-) -> Tensor:
+def run_diffusion(run: Run, trunk: TrunkResult, steps: int) -> Tensor:
     """Positions [N_sample, N_atom, 3] in Å, padding included, in batches of the plan's size."""
-    diffusion, spec = network.diffusion, network.spec
-    steps = options.n_step or spec.sampler.n_step
-    fixed = diffusion.prepare(batch, *embeddings, plan.keep_biases, ops)
+    diffusion, batch, ops, n_sample = run.network.diffusion, run.batch, run.ops, run.options.n_sample
+    fixed = diffusion.prepare(batch, *trunk, run.plan.keep_biases, ops)
     mask = batch.atoms.mask
     if mask is None:
         mask = torch.ones_like(batch.atoms.to_token, dtype=torch.bool)
     found = []
-    for start in range(0, options.n_sample, plan.sample_batch):
-        chosen = range(start, min(start + plan.sample_batch, options.n_sample))
-        done, total = start * steps, options.n_sample * steps
+    for start in range(0, n_sample, run.plan.sample_batch):
+        chosen = range(start, min(start + run.plan.sample_batch, n_sample))
+        done, total = start * steps, n_sample * steps
 
         def on_step(step: int, done: int = done, width: int = len(chosen), total: int = total) -> None:
-            progress("diffusion", done + step * width, total)
+            run.progress("diffusion", done + step * width, total)
 
         def denoise(x: Tensor, t_hat: Tensor) -> Tensor:
             return diffusion(x, t_hat, fixed, batch.token_mask, ops)
 
-        found.append(sample(denoise, spec, draws.samples(chosen), mask, n_step=steps, on_step=on_step))
+        draws = run.draws.samples(chosen)
+        found.append(sample(denoise, run.network.spec, draws, mask, n_step=steps, on_step=on_step))
     return torch.cat(found)
 
 
 def score_sample(
-    network: Network,
-    batch: Batch,
-    features: Features,
-    embeddings: tuple[Tensor, Tensor, Tensor],
-    x: Tensor,
-    contact_probs: np.ndarray,
-    plan: Plan,
-    ops: Ops,
-    *,
-    reuse: bool = False,
+    run: Run, trunk: TrunkResult, x: Tensor, contact_probs: np.ndarray, *, reuse: bool = False
 ) -> Confidences:
     """Confidences of one sample at positions x [N_atom, 3].
 
     `reuse`: the trunk's z is not needed any more, its buffer may be written where its precision is the same.
     """
-    head, spec = network.confidence, network.spec
-    s_inputs, s, z = embeddings
-    dtype = plan.confidence_dtype
+    head, spec, batch, features, ops = run.network.confidence, run.network.spec, run.batch, run.features, run.ops
+    s_inputs, s, z = trunk
+    dtype = run.plan.confidence_dtype
     pair = z if reuse and z.dtype == dtype else torch.empty(z.shape, dtype=dtype, device=z.device)
     head.embed(z, s_inputs.to(dtype), x[batch.rep_atom], pair, ops)
     single = head(s.to(dtype), pair, batch.token_mask, ops)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foldline.layers.diffusion import BlockConditions, DiffusionTransformerBlock, Modulation
-from foldline.layers.primitives import LayerNorm, Linear, gather_tokens, mean_over_atoms
+from foldline.layers.diffusion import BlockConditions, DiffusionTransformerBlock
+from foldline.layers.primitives import Blocks, LayerNorm, Linear, gather_tokens, mean_over_atoms
 from foldline.ops import Ops
 from foldline.ops.window_attention import (
     N_KEY,
@@ -52,15 +52,7 @@ class AtomConditions(NamedTuple):
 
     def for_samples(self) -> "AtomConditions":
         """The same with a sample axis of one, to broadcast over samples."""
-        blocks = [BlockConditions(*map(_sample_axis, block)) for block in self.blocks]
-        return AtomConditions(blocks, [bias.unsqueeze(-5) for bias in self.biases])
-
-
-def _sample_axis(x: Tensor | Modulation | None) -> Tensor | Modulation | None:
-    """Insert a sample axis before [N_atom, c]."""
-    if isinstance(x, Modulation):
-        return Modulation(x.scale.unsqueeze(-3), x.shift.unsqueeze(-3))
-    return None if x is None else x.unsqueeze(-3)
+        return AtomConditions([b.for_samples() for b in self.blocks], [bias.unsqueeze(-5) for bias in self.biases])
 
 
 class AtomTransformer(nn.Module):
@@ -68,7 +60,7 @@ class AtomTransformer(nn.Module):
 
     def __init__(self, n_block: int, c_atom: int, c_atompair: int, n_head: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
+        self.blocks = Blocks(
             DiffusionTransformerBlock(c_atom, c_atom, c_atompair, n_head, cross=True) for _ in range(n_block)
         )
 
@@ -110,7 +102,9 @@ class AtomFeatures(nn.Module):
         mask, element, chars = self.ref_features.weight.t().split([1, self.n_element, 4 * 64])
         letter = torch.arange(4, device=chars.device) * 64 + atoms.ref_atom_name_chars.long()
         present = atoms.ref_mask[..., None].to(mask.dtype)
-        c = self.ref_pos(atoms.ref_pos) + self.ref_charge(torch.arcsinh(atoms.ref_charge)[..., None])
+        c = self.ref_pos.positions(atoms.ref_pos) + self.ref_charge.positions(
+            torch.arcsinh(atoms.ref_charge)[..., None]
+        )
         c += present * mask + element[atoms.ref_element.long()] + chars[letter].sum(-2)
         return c.mul_(present)
 
@@ -127,8 +121,10 @@ class AtomFeatures(nn.Module):
         uid_q, uid_k = _pair_windows(atoms.ref_space_uid[..., None] + 1, windows)  # 0 = outside
         offset = pos_q - pos_k
         same = (uid_q == uid_k).to(c.dtype) * (uid_k > 0)
-        p = self.offset(offset) * same
-        p += self.inverse_distance(1 / (1 + offset.square().sum(-1, keepdim=True))) * same + self.same_space(same)
+        p = self.offset.positions(offset) * same
+        p += self.inverse_distance.positions(1 / (1 + offset.square().sum(-1, keepdim=True))) * same + self.same_space(
+            same
+        )
         if z is not None:
             p += self.z(self.norm_z(_gather_pairs(z, atoms.to_token, windows).to(c.dtype)))
         query, key = _pair_windows(F.relu(c), windows)
@@ -180,7 +176,7 @@ class AtomAttentionEncoder(nn.Module):
     def condition(
         self, atoms: Atoms, s: Tensor | None, z: Tensor | None, transformers: list[AtomTransformer], ops: Ops
     ) -> tuple[Tensor, list[AtomConditions]]:
-        """Atom conditioning c [*b, N_atom, c_atom] and the conditions of each of `transformers`; the same for all steps.
+        """Atom conditioning c [*b, N_atom, c_atom] and the conditions of each of `transformers`, equal for all steps.
 
         Args:
             atoms: atom columns.
@@ -229,7 +225,7 @@ class AtomAttentionEncoder(nn.Module):
             n_token: number of tokens, padding included.
             ops: implementations.
         """
-        q = c + self.r(r) if self.r is not None else c.clone()
+        q = c + self.r.positions(r) if self.r is not None else c.clone()
         self.transformer(q, conditions, ops)
         return mean_over_atoms(F.relu(self.q(q)), atoms.to_token, atoms.mask, n_token), q
 
@@ -245,7 +241,7 @@ class AtomAttentionDecoder(nn.Module):
         self.out = Linear(c_atom, 3)
 
     def forward(self, a: Tensor, q: Tensor, to_token: Tensor, conditions: AtomConditions, ops: Ops) -> Tensor:
-        """Position update [*b, N_atom, 3] from tokens a [*b, N_token, c_token] and atoms q, which is used up."""
+        """Position update float32 [*b, N_atom, 3] from tokens a [*b, N_token, c_token] and atoms q, which is used up."""
         q += gather_tokens(self.a(a), to_token)
         self.transformer(q, conditions, ops)
-        return self.out(self.norm_q(q))
+        return F.linear(self.norm_q(q).float(), self.out.weight.float())

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldline.layers.pairformer import Transition
-from foldline.layers.primitives import LayerNorm, Linear
+from foldline.layers.primitives import Blocks, LayerNorm, Linear
 from foldline.layers.relative import Positions, RelativePositionEncoding
 from foldline.ops import Ops, row_blocks
 from foldline.ops.attention_pair_bias import AttentionWeights, pair_bias
@@ -23,6 +23,10 @@ class Modulation(NamedTuple):
     scale: Tensor
     shift: Tensor
 
+    def for_samples(self) -> "Modulation":
+        """The same with a sample axis of one before [N, c_a], to broadcast over samples."""
+        return Modulation(self.scale.unsqueeze(-3), self.shift.unsqueeze(-3))
+
 
 class BlockConditions(NamedTuple):
     """All that one block takes from the conditioning s."""
@@ -32,6 +36,16 @@ class BlockConditions(NamedTuple):
     attention_gate: Tensor
     transition: Modulation
     transition_gate: Tensor
+
+    def for_samples(self) -> "BlockConditions":
+        """The same with a sample axis of one before [N, c_a], to broadcast over samples."""
+        return BlockConditions(
+            self.attention.for_samples(),
+            None if self.keys is None else self.keys.for_samples(),
+            self.attention_gate.unsqueeze(-3),
+            self.transition.for_samples(),
+            self.transition_gate.unsqueeze(-3),
+        )
 
 
 class AdaptiveLayerNorm(nn.Module):
@@ -77,7 +91,7 @@ class ConditionedAttention(nn.Module):
     @property
     def weights(self) -> AttentionWeights:
         """Packed weights, as the ops take them."""
-        return AttentionWeights((self.q.weight, self.q.bias), self.kv.weight, self.gate.weight, self.out.weight)
+        return AttentionWeights(self.q.affine, self.kv.weight, self.gate.weight, self.out.weight)
 
 
 class ConditionedTransition(nn.Module):
@@ -97,7 +111,7 @@ class ConditionedTransition(nn.Module):
 
 
 class DiffusionTransformerBlock(nn.Module):
-    """One block of the diffusion transformer (AF3 SI Alg. 23, lines 2-3; residuals in sequence as in AlphaFold 3's code)."""
+    """One block of the diffusion transformer (AF3 SI Alg. 23, lines 2-3; residuals in sequence as in AF3's code)."""
 
     def __init__(self, c_a: int, c_s: int, c_z: int, n_head: int, *, cross: bool = False) -> None:
         super().__init__()
@@ -139,7 +153,7 @@ class DiffusionTransformer(nn.Module):
 
     def __init__(self, n_block: int, c_a: int, c_s: int, c_z: int, n_head: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(DiffusionTransformerBlock(c_a, c_s, c_z, n_head) for _ in range(n_block))
+        self.blocks = Blocks(DiffusionTransformerBlock(c_a, c_s, c_z, n_head) for _ in range(n_block))
 
     def bias(self, block: int, z: Tensor, mask: Tensor | None, ops: Ops) -> Tensor:
         """Attention bias of one block, [*b, N_head, N_token, N_token], from the pair conditioning z."""
@@ -164,7 +178,11 @@ class DiffusionTransformer(nn.Module):
             ops: implementations.
         """
         for i, block in enumerate(self.blocks):
-            bias = biases[i] if biases is not None else self.bias(i, z, mask, ops)
+            if biases is not None:
+                bias = biases[i]
+            else:
+                assert z is not None, "neither biases nor the pair conditioning"
+                bias = self.bias(i, z, mask, ops)
             block(a, block.condition(s), bias.unsqueeze(-4), ops)
 
 

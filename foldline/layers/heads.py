@@ -120,12 +120,10 @@ class ConfidenceHead(nn.Module):
     @staticmethod
     def _per_atom(s: Tensor, norm: LayerNorm, weight: Tensor, atom_to_token: Tensor, atom_in_token: Tensor) -> Tensor:
         """Logits [N_atom, n] of a head that has weights for every atom slot of a token: all slots, then a pick."""
-        x = F.layer_norm(s, s.shape[-1:], norm.weight.float(), norm.bias.float())
-        by_slot = torch.einsum("ic,ncb->inb", x, weight.float())
+        by_slot = torch.einsum("ic,ncb->inb", norm.in_float32(s), weight.float())
         return by_slot[atom_to_token, atom_in_token]
 
 
 def _linear32(norm: LayerNorm, linear: Linear, x: Tensor) -> Tensor:
     """Norm and projection in float32 whatever the parameters' dtype."""
-    x = F.layer_norm(x, x.shape[-1:], norm.weight.float(), norm.bias.float())
-    return F.linear(x, linear.weight.float())
+    return F.linear(norm.in_float32(x), linear.weight.float())

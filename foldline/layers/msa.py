@@ -21,7 +21,7 @@ class OuterProductMean(nn.Module):
 
     def forward(self, z: Tensor, m: Tensor, row_mask: Tensor | None, ops: Ops) -> None:
         """Add the update to z [*b, N_token, N_token, c_z]; m [*b, N_msa, N_token, c_m]."""
-        weights = OuterProductMeanWeights(self.norm.affine, self.ab.weight, (self.out.weight, self.out.bias))
+        weights = OuterProductMeanWeights(self.norm.affine, self.ab.weight, self.out.affine)
         ops.outer_product_mean_(z, m, row_mask, weights)
 
 

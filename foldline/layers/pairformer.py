@@ -100,7 +100,7 @@ class SingleAttention(nn.Module):
     def forward(self, s: Tensor, z: Tensor, mask: Tensor | None, ops: Ops) -> None:
         """Add the update to s [*b, N_token, c_s]."""
         bias = pair_bias(z, mask, self.norm_z.affine, self.bias.weight, rows=ops.rows)
-        weights = AttentionWeights((self.q.weight, self.q.bias), self.kv.weight, self.gate.weight, self.out.weight)
+        weights = AttentionWeights(self.q.affine, self.kv.weight, self.gate.weight, self.out.weight)
         s += ops.attention_pair_bias(self.norm(s), bias, weights, n_head=self.n_head)
 
 

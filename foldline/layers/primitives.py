@@ -1,8 +1,23 @@
 """Parameters in the paper's language: linear layers and norms without initialisation. Values come from a checkpoint."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Block = TypeVar("Block", bound=nn.Module)
+
+
+class Blocks(nn.ModuleList, Generic[Block]):
+    """A list of equal blocks that tells type checkers what they are."""
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, index: int) -> Block: ...
+
+        def __iter__(self) -> Iterator[Block]: ...
 
 
 class Linear(nn.Module):
@@ -13,9 +28,18 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(c_out, c_in), requires_grad=False)
         self.bias = nn.Parameter(torch.empty(c_out), requires_grad=False) if bias else None
 
+    @property
+    def affine(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias, as the ops take them."""
+        return self.weight, self.bias
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply to the last axis."""
         return F.linear(x, self.weight, self.bias)
+
+    def positions(self, x: Tensor) -> Tensor:
+        """Apply to positions or charges x in float32, whatever the parameters' precision, which the result has."""
+        return F.linear(x.float(), self.weight.float()).to(self.weight.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -34,6 +58,10 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis."""
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias)
+
+    def in_float32(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of x, float32, whatever the parameters' dtype."""
+        return F.layer_norm(x, x.shape[-1:], self.weight.float(), None if self.bias is None else self.bias.float())
 
 
 def gather_tokens(x: Tensor, atom_to_token: Tensor) -> Tensor:

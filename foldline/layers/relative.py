@@ -19,7 +19,7 @@ class Positions(NamedTuple):
 
 
 class RelativePositionEncoding(nn.Module):
-    """Relative residue, token and chain positions (AF3 SI Alg. 3); the chain part is keyed on the entity, as AF3's code."""
+    """Relative residue, token and chain positions (AF3 SI Alg. 3); the chain part goes by entity (AF3's code)."""
 
     def __init__(self, c_z: int, r_max: int, s_max: int) -> None:
         super().__init__()

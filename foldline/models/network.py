@@ -1,5 +1,7 @@
-"""The AlphaFold 3-class network (AF3 SI Alg. 1): trunk, diffusion module, heads. The loops over passes, steps and samples
-belong to the engine and the sampler."""
+"""The AlphaFold 3-class network (AF3 SI Alg. 1): trunk, diffusion module, heads.
+
+The loops over passes, steps and samples belong to the engine and the sampler.
+"""
 
 from typing import NamedTuple
 
@@ -51,7 +53,7 @@ class Trunk(nn.Module):
     def recycle(
         self, batch: Batch, s_inputs: Tensor, s: Tensor, z: Tensor, ops: Ops, dropout: "Dropout | None" = None
     ) -> None:
-        """s = s_init + W LN(s), z = z_init + W LN(z), in place (AF3 SI Alg. 1, lines 2-5, 8, 11); z_init is never held."""
+        """s = s_init + W LN(s), z = z_init + W LN(z), in place (AF3 SI Alg. 1, lines 2-5, 8, 11), no z_init is held."""
         s_init = self.s_init(s_inputs)
         left, right = self.z_init_left(s_init), self.z_init_right(s_init)
         for i in row_blocks(batch.n_token, batch.n_token, ops.rows.point):
@@ -140,7 +142,7 @@ class DiffusionModule(nn.Module):
             s_inputs: [N_token, c_s_inputs].
             s_trunk: [N_token, c_s].
             z_trunk: [N_token, N_token, c_z].
-            keep_biases: hold the attention biases of all blocks (n_block n_head N_token^2) instead of z (c_z N_token^2).
+            keep_biases: hold the attention biases of all blocks (n_block n_head N_token^2), not z (c_z N_token^2).
             ops: implementations.
         """
         dtype = self.s.weight.dtype
@@ -170,12 +172,12 @@ class DiffusionModule(nn.Module):
             ops: implementations.
         """
         dtype = self.s.weight.dtype
-        r = (x_noisy / torch.sqrt(self.sigma_data**2 + t_hat**2)).to(dtype)
+        r = x_noisy / torch.sqrt(self.sigma_data**2 + t_hat**2)
         s = self.conditioning.single(fixed.s, t_hat.to(dtype), ops)
         a, q = self.encoder(fixed.atoms, fixed.c, fixed.encoder, r, s.shape[-2], ops)
         a += self.s(self.norm_s(s))
         self.transformer(a, s.unsqueeze(-3), fixed.z, mask, fixed.biases, ops)
-        r = self.decoder(self.norm_a(a), q, fixed.atoms.to_token, fixed.decoder, ops).float()
+        r = self.decoder(self.norm_a(a), q, fixed.atoms.to_token, fixed.decoder, ops)
         ratio = t_hat / self.sigma_data
         return x_noisy / (1 + ratio**2) + t_hat / torch.sqrt(1 + ratio**2) * r
 

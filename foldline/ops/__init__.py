@@ -43,7 +43,7 @@ _STREAMED = (
 
 @dataclass(frozen=True)
 class Ops:
-    """One implementation of every op with its work sizes bound. A trailing underscore: the first argument is updated."""
+    """One implementation of every op, work sizes bound. A trailing underscore: the first argument is updated."""
 
     rows: Rows
     triangle_multiplication_: Callable[..., None]
@@ -63,7 +63,7 @@ def select(rows: Rows | None = None, implementations: dict[str, str] | None = No
         KernelUnavailable: an unknown op or implementation name.
     """
     rows = rows or Rows()
-    chosen = {op: "reference" for op in TABLES} | (implementations or {})
+    chosen = dict.fromkeys(TABLES, "reference") | (implementations or {})
     bound = {}
     for op, name in chosen.items():
         table = TABLES.get(op, {})

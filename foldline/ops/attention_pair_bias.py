@@ -12,7 +12,7 @@ from foldline.ops.triangle_attention import MASKED
 class AttentionWeights(NamedTuple):
     """Packed weights of gated multi-head attention; `kv` stacks k and v, each [heads x c, c_a]."""
 
-    q: tuple[Tensor, Tensor]  # [heads x c, c_a], [heads x c]
+    q: tuple[Tensor, Tensor | None]  # [heads x c, c_a], [heads x c]
     kv: Tensor  # [2 x heads x c, c_a]
     gate: Tensor  # [heads x c, c_a]
     out: Tensor  # [c_a, heads x c]

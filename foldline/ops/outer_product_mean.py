@@ -12,9 +12,9 @@ from foldline.ops.chunks import Rows, row_blocks
 class OuterProductMeanWeights(NamedTuple):
     """Packed weights; `ab` stacks the left and the right projection, each [c, c_m]."""
 
-    norm: tuple[Tensor, Tensor]
+    norm: tuple[Tensor, Tensor | None]
     ab: Tensor  # [2 c, c_m]
-    out: tuple[Tensor, Tensor]  # [c_z, c c], [c_z]
+    out: tuple[Tensor, Tensor | None]  # [c_z, c c], [c_z]
 
 
 def reference(
@@ -22,7 +22,8 @@ def reference(
 ) -> None:
     """Outer product mean, in place (AF3 SI Alg. 9).
 
-    Protenix: the output bias is added before the division by the number of rows, protenix/model/triangular/layers.py:657-787.
+    Protenix: the output bias is added before the division by the number of rows,
+    protenix/model/triangular/layers.py:657-787.
 
     Args:
         z: pair representation [*b, N_token, N_token, c_z]; the update is added to it.

@@ -13,8 +13,8 @@ from foldline.ops.triangle_attention import MASKED
 class PairWeightedAveragingWeights(NamedTuple):
     """Packed weights; `vg` stacks value and gate, each [heads x c, c_m]."""
 
-    norm_m: tuple[Tensor, Tensor]
-    norm_z: tuple[Tensor, Tensor]
+    norm_m: tuple[Tensor, Tensor | None]
+    norm_z: tuple[Tensor, Tensor | None]
     bias: Tensor  # [N_head, c_z]
     vg: Tensor  # [2 x heads x c, c_m]
     out: Tensor  # [c_m, heads x c]

@@ -11,7 +11,7 @@ from foldline.ops.chunks import Rows, row_blocks
 class TransitionWeights(NamedTuple):
     """Packed weights; `ab` stacks the swish and the linear branch, each [n c, c]."""
 
-    norm: tuple[Tensor, Tensor]
+    norm: tuple[Tensor, Tensor | None]
     ab: Tensor  # [2 n c, c]
     out: Tensor  # [c, n c]
 

@@ -13,7 +13,7 @@ MASKED = -1e9
 class TriangleAttentionWeights(NamedTuple):
     """Packed weights; `qkvg` stacks q, k, v and gate, each [heads x c, c_z]."""
 
-    norm: tuple[Tensor, Tensor]
+    norm: tuple[Tensor, Tensor | None]
     bias: Tensor  # [N_head, c_z]
     qkvg: Tensor  # [4 x heads x c, c_z]
     out: Tensor  # [c_z, heads x c]
@@ -38,7 +38,7 @@ def reference(
         w: weights.
         starting: which of the two.
         bias_transposed: ending node only: the bias of query q and key k is taken from z[k, q] (Protenix: "starting"
-            attention on the transposed z, protenix/model/modules/pairformer.py:160-170) instead of z[q, k] (AlphaFold 3).
+            attention on the transposed z, protenix/model/modules/pairformer.py:160-170), not z[q, k] (AlphaFold 3).
         rows: work sizes. Peak: z and N_token^2 N_head for the bias.
     """
     n_token, c_z = z.shape[-2:]

@@ -12,9 +12,9 @@ from foldline.ops.chunks import Rows, row_blocks
 class TriangleMultiplicationWeights(NamedTuple):
     """Packed weights; `ab` stacks [a gate, a value, b gate, b value], each [c_hidden, c_z]."""
 
-    norm_in: tuple[Tensor, Tensor]
+    norm_in: tuple[Tensor, Tensor | None]
     ab: Tensor  # [4 c_hidden, c_z]
-    norm_out: tuple[Tensor, Tensor]
+    norm_out: tuple[Tensor, Tensor | None]
     z: Tensor  # [c_z, c_hidden]
     gate: Tensor  # [c_z, c_z]
 

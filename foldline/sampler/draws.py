@@ -1,6 +1,6 @@
 """Every random draw of a prediction, each from a generator of its own made from (seed, sample, purpose), on the CPU.
 
-A seed's draws depend on nothing but the seed: not on batch, device, other samples or order. A tape replays recorded ones.
+A seed's draws depend on nothing but the seed: not on batch, device, other samples or order. A tape replays others.
 """
 
 import hashlib

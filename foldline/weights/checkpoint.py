@@ -1,6 +1,6 @@
-"""Checkpoint files as lazy tensor stores: names and shapes first, values one tensor at a time. A file can never run code.
+"""Checkpoint files as lazy tensor stores: names and shapes first, values one tensor at a time.
 
-Reads upstream's `torch.save` zip files (weights only) and safetensors. Knows no model family.
+A file can never run code. Reads upstream's `torch.save` zip files (weights only) and safetensors. Knows no families.
 """
 
 import hashlib
