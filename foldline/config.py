@@ -39,7 +39,6 @@ class EngineConfig:
     mc_dropout: bool = False  # Monte Carlo dropout in the trunk, as upstream's command line applies it
     # memory and speed
     max_memory: int | None = None  # bytes of the device that a run may use
-    seed_batch: int | None = None  # seeds that run together
     buckets: tuple[int, ...] | None = None  # padded token counts; empty = no padding
     threads: int | None = None  # of the CPU
     ahead: int = 1  # jobs featurised while another one runs
@@ -66,7 +65,7 @@ class EngineConfig:
             raise _bad("model", self.model, "the name or the path of a checkpoint (foldline weights list)")
         for name, least in (("recycles", 0), ("ahead", 0), ("samples", 1), ("steps", 1)):
             _whole(name, getattr(self, name), least)
-        for name in ("max_memory", "seed_batch", "threads"):
+        for name in ("max_memory", "threads"):
             _whole(name, getattr(self, name), 1)
         for name in ("mc_dropout", "overwrite", "save_embeddings"):
             if not isinstance(getattr(self, name), bool):
@@ -171,16 +170,6 @@ def parse_buckets(value: object) -> tuple[int, ...] | None:
     return _numbers("buckets", value, "auto, none, or token counts separated by commas")
 
 
-def _parse_seed_batch(value: object) -> int | None:
-    if value == "auto":
-        return None
-    if isinstance(value, str):
-        if not value.strip().isdecimal():
-            raise _bad("seed_batch", value, "auto or a whole number of at least 1")
-        return int(value)
-    return value  # pyright: ignore[reportReturnType]  (checked by EngineConfig itself)
-
-
 def _parse_path(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise _bad("cache_dir", value, "a path")
@@ -190,7 +179,6 @@ def _parse_path(value: object) -> Path:
 _PARSERS: dict[str, Callable] = {
     "max_memory": parse_bytes,
     "buckets": parse_buckets,
-    "seed_batch": _parse_seed_batch,
     "cache_dir": _parse_path,
 }
 

@@ -19,7 +19,7 @@ def test_file_then_options(tmp_path: Path) -> None:
     file = write(
         tmp_path, 'model = "protenix-mini"\nsamples = 2\nmax_memory = "40GB"\nbuckets = [256, 512]\ncache_dir = "c"\n'
     )
-    config = EngineConfig.make(file, samples=3, seed_batch="auto", model=None)
+    config = EngineConfig.make(file, samples=3, buckets=None, model=None)
     assert config == EngineConfig(
         model="protenix-mini",
         samples=3,
@@ -59,8 +59,6 @@ def test_sizes(word: object, number: int) -> None:
         ({"dtype": "fp16"}, "dtype", "auto, bf16 or fp32"),
         ({"device": "gpu"}, "device", "cuda:N"),
         ({"msa": "server"}, "msa", "auto or none"),
-        ({"seed_batch": "many"}, "seed_batch", "auto or a whole number"),
-        ({"seed_batch": "0"}, "seed_batch", "at least 1"),
         ({"buckets": "512,256"}, "buckets", "rising order"),
         ({"overwrite": 1}, "overwrite", "true or false"),
         ({"cache_dir": 5}, "cache_dir", "a path"),

@@ -1,0 +1,115 @@
+"""validate, weights, doctor and bench: what they print and how they end."""
+
+import hashlib
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import foldline
+from foldline.weights.registry import ENTRIES, cached_path, lookup
+
+Command = Callable[..., Any]  # words to what was printed: code, out, err
+Write = Callable[..., Path]
+
+
+def test_help_and_version_load_no_torch(run: Command) -> None:
+    assert run("--version").out == f"foldline {foldline.__version__}\n"
+    assert run().code in (0, 2)
+    code = "import sys, foldline.cli; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(foldline.__file__).parents[1])
+
+
+def test_validate(run: Command, job: Write) -> None:
+    good = job("good")
+    search = job("search", protein={"unpairedMsa": None, "pairedMsa": None})
+    done = run("validate", good, search)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "ok good: 8 tokens, 64 atoms, 1 chains, seeds 1",
+        "ok search: 8 tokens, 64 atoms, 1 chains, seeds 1; no alignment given for A",
+    ]
+    assert run("validate", good, "--quiet").out == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"protein": {"sequence": ""}}, "$.sequences[0].protein.sequence"),
+        ({"sequences": [{"ligand": {"id": "L", "ccdCodes": ["ZZZZ9"]}}]}, "$.sequences[0].ligand.ccdCodes[0]"),
+        ({"sequences": [{"ligand": {"id": "L", "smiles": "C1CC"}}]}, "$.sequences[0].ligand.smiles"),
+        ({"protein": {"unpairedMsa": ">q\nMKTAYIAK\n>x\nMKT\n"}}, "$.sequences[0].protein.unpairedMsa"),
+    ],
+)
+def test_validate_finds_faults(run: Command, job: Write, changes: dict[str, object], says: str) -> None:
+    done = run("validate", job("good"), job("bad", **changes))
+    assert done.code == 2 and done.out.startswith("ok good")
+    fault, count = done.err.splitlines()
+    assert fault.startswith("error: ") and says in fault and count == "1 of 2 have faults"
+
+
+def test_weights_list_and_show(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "foldline.toml").write_text('cache_dir = "c"\n')
+    listed = run("weights", "list")
+    assert listed.code == 0 and len(listed.out.splitlines()) == len(ENTRIES) + 1
+    done = run("weights", "show", "protenix-mini")
+    assert done.code == 2 and "url: https://" in done.out and "foldline weights fetch protenix-mini" in done.err
+    assert run("weights", "show", "absent.pt").err == "error: absent.pt: no such checkpoint file\n"
+
+
+def test_weights_of_a_file_that_is_no_checkpoint(run: Command, tmp_path: Path) -> None:
+    torch.save({"model": {"a.weight": torch.ones(2)}}, tmp_path / "x.pt")
+    done = run("weights", "show", "x.pt")
+    assert done.code == 2 and done.err.startswith("error: ") and len(done.err.splitlines()) == 1
+
+
+def test_weights_verify(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "foldline.toml").write_text('cache_dir = "c"\n')
+    path = cached_path(lookup("protenix-tiny"), tmp_path / "c")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    done = run("weights", "verify", "protenix-tiny")
+    assert done.code == 0 and done.out.splitlines()[0] == f"{digest}  {path}" and "nothing to compare" in done.out
+    path.with_name(f"{path.name}.json").write_text(json.dumps({"sha256": digest}))
+    assert "equals the record" in run("weights", "verify", "protenix-tiny").out
+    path.write_bytes(b"w")
+    done = run("weights", "verify", "protenix-tiny")
+    assert done.code == 1 and "differs from the record" in done.out
+
+
+def test_weights_fetch_of_what_is_here_prints_its_place(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "foldline.toml").write_text('cache_dir = "c"\n')
+    path = cached_path(lookup("protenix-tiny"), tmp_path / "c")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    assert run("weights", "fetch", "protenix-tiny").out == f"{path}\n"
+
+
+def test_doctor(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("doctor")
+    lines = done.out.splitlines()
+    assert done.code == 0 and all(line.startswith("+ ") for line in lines)
+    for word in ("torch", "cpu", "triangle_attention", "component store", "checkpoints", "memory"):
+        assert any(line[2:].startswith(word) for line in lines), word
+    doctor = importlib.import_module("foldline.cli.doctor")
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "gemmi" else real(name))
+    done = run("doctor")
+    assert done.code == 1 and "gemmi not installed; pip install gemmi" in " ".join(done.out.split())
+
+
+def test_bench_memory(run: Command) -> None:
+    done = run("bench", "memory", "--tokens", "64", "--atoms", "512", "--msa-rows", "16", "--model", "protenix-tiny")
+    assert done.code == 0, done.err
+    assert "pairformer block" in done.out and done.out.splitlines()[-1].startswith("peak ")
+    assert run("bench", "memory", "--model", "x").err.startswith(
+        "error: --model: 'x' is not known here: give protenix-v2"
+    )
+    assert run("bench", "memory", "--dtype", "fp16").code == 2
