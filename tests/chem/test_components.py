@@ -85,6 +85,15 @@ def test_the_whole_dictionary_is_in_the_store(components: Components) -> None:
     assert (columns["code"][:-1] < columns["code"][1:]).all()
 
 
+def test_the_opened_store_is_what_the_code_makes_now(components: Components) -> None:
+    """Fails where the layout changed and SCHEMA did not."""
+    made = store.dictionary_columns()
+    assert sorted(made) == sorted(path.stem for path in components.folder.glob("*.npy"))
+    for name, column in made.items():
+        kept = np.load(components.folder / f"{name}.npy", mmap_mode="r")
+        assert np.array_equal(kept, column, equal_nan=column.dtype.kind == "f"), name
+
+
 @pytest.mark.parametrize("code", ["ATP", "HEM", "SEP", "DA", "A1LU6", "FE2"])
 def test_a_component_is_that_of_the_dictionary(code: str, components: Components) -> None:
     block = get_ccd()
