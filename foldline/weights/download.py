@@ -210,8 +210,8 @@ def _interrupted(entry: Entry, target: Path, size: int, error: "requests.Request
         reason = f"{type(error).__name__}: {str(error)[:200]}"
     kept = f"; {size / 1e6:.1f} MB are kept and the same command goes on from there" if size else ""
     return (
-        f"{entry.name} cannot be fetched from {entry.url} ({reason}){kept}. Without a network, put the file at {target} "
-        "or give its path"
+        f"{entry.name} cannot be fetched from {entry.url} ({reason}){kept}. Without a network, put the file at "
+        f"{target} or give its path"
     )
 
 
