@@ -60,7 +60,7 @@ class LiveBytes(TorchDispatchMode):
         self.now[device] = self.now.get(device, 0) + size
         self.peak[device] = max(self.peak.get(device, 0), self.now[device])
         weakref.finalize(storage, self._free, key, device, size)
-        x._live_storage = storage  # the Python storage has to live as long as the tensor
+        setattr(x, "_live_storage", storage)  # noqa: B010 - the Python storage has to live as long as the tensor
 
     def _free(self, key: int, device: str, size: int) -> None:
         self._seen.discard(key)
@@ -124,9 +124,7 @@ def _stage(live: LiveBytes, report: MemoryReport, name: str) -> Iterator[None]:
     report.stages.append(StagePeak(name, live.peak.get(DEVICE, 0), live.peak.get("cpu", 0), held))
 
 
-def _run(
-    network: Network, batch: Batch, chosen: Plan, rows: Rows, live: LiveBytes, report: MemoryReport
-) -> None:
+def _run(network: Network, batch: Batch, chosen: Plan, rows: Rows, live: LiveBytes, report: MemoryReport) -> None:
     """One block of every kind, one pass, one step, one sample scored: what repeats has the same peak."""
     trunk, sizes, ops = network.trunk, report.sizes, select(rows)
     with _stage(live, report, "input embedder"):

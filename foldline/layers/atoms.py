@@ -225,7 +225,7 @@ class AtomAttentionEncoder(nn.Module):
             n_token: number of tokens, padding included.
             ops: implementations.
         """
-        q = c + self.r.positions(r) if self.r is not None else c.clone()
+        q = c.clone() if self.r is None or r is None else c + self.r.positions(r)
         self.transformer(q, conditions, ops)
         return mean_over_atoms(F.relu(self.q(q)), atoms.to_token, atoms.mask, n_token), q
 
@@ -241,7 +241,7 @@ class AtomAttentionDecoder(nn.Module):
         self.out = Linear(c_atom, 3)
 
     def forward(self, a: Tensor, q: Tensor, to_token: Tensor, conditions: AtomConditions, ops: Ops) -> Tensor:
-        """Position update float32 [*b, N_atom, 3] from tokens a [*b, N_token, c_token] and atoms q, which is used up."""
+        """Position update, float32 [*b, N_atom, 3], from tokens a [*b, N_token, c_token] and atoms q; q is used up."""
         q += gather_tokens(self.a(a), to_token)
         self.transformer(q, conditions, ops)
         return F.linear(self.norm_q(q).float(), self.out.weight.float())

@@ -11,7 +11,7 @@ N_RESIDUE, N_LIGAND, N_MSA = 11, 6, 70
 
 
 def tiny_features(seed: int = 0, n_msa: int = N_MSA) -> Features:
-    """28 tokens, more than three atom windows, not a multiple of 32 atoms; four template slots, three of them distinct."""
+    """28 tokens, over three atom windows, not a multiple of 32 atoms; four template slots, three of them distinct."""
     rng = np.random.default_rng(seed)
     per_residue = np.tile(rng.integers(3, 9, N_RESIDUE), 2)
     per_token = np.concatenate([per_residue, np.ones(N_LIGAND, np.int64)])
