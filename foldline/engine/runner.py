@@ -137,7 +137,9 @@ def run_trunk(run: Run, passes: int) -> TrunkResult:
     s_inputs = trunk.embed_inputs(batch, ops)
     low = s_inputs.to(trunk.recycle_z.weight.dtype)
     s, z = trunk.start(batch, low)
-    dropout = Dropout(run.network.spec.mc_dropout, draws.dropout()) if run.options.mc_dropout else None
+    dropout = None
+    if run.options.mc_dropout:
+        dropout = Dropout(run.network.spec.mc_dropout, draws.dropout(), run.features.n_token)
     for i in range(passes):
         rows = draws.msa_rows(i, len(batch.msa)).to(low.device)
         trunk(batch, low, s, z, rows, ops, dropout)

@@ -58,7 +58,7 @@ class Trunk(nn.Module):
         left, right = self.z_init_left(s_init), self.z_init_right(s_init)
         for i in row_blocks(batch.n_token, batch.n_token, ops.rows.point):
             update = self.recycle_z(self.norm_z(z[i]))
-            z[i] = update if dropout is None else dropout(update)
+            z[i] = update if dropout is None else dropout(update, i.start)
             z[i] += left[i, None] + right + self.relative(batch.position, i)
         bond = batch.bond_weight[:, None].to(z.dtype) * self.bond.weight[:, 0]
         z.index_put_(batch.bonds, bond, accumulate=True)
@@ -95,14 +95,19 @@ class Trunk(nn.Module):
 
 
 class Dropout:
-    """Monte Carlo dropout of the recycled pair, drawn row by row on the CPU so that row blocks do not change it."""
+    """Monte Carlo dropout of the recycled pair.
 
-    def __init__(self, rate: float, generator: torch.Generator) -> None:
-        self.rate, self.generator = rate, generator
+    Drawn on the CPU for the true tokens alone, row by row, so that neither row blocks nor padding change it.
+    """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Drop single channels of x [N_row, N_token, c_z] and rescale the others."""
-        keep = torch.stack([torch.rand(x.shape[1:], generator=self.generator) for _ in range(len(x))]) >= self.rate
+    def __init__(self, rate: float, generator: torch.Generator, n_token: int) -> None:
+        self.rate, self.generator, self.n_token = rate, generator, n_token
+
+    def __call__(self, x: Tensor, first: int) -> Tensor:
+        """Drop single channels of the rows x [N_row, N_token, c_z] from row `first` on and rescale the others."""
+        keep = torch.ones(x.shape, dtype=torch.bool)
+        for row in keep[: max(0, self.n_token - first), : self.n_token]:
+            row[:] = torch.rand(row.shape, generator=self.generator) >= self.rate
         return x * keep.to(x.device) / (1 - self.rate)
 
 
