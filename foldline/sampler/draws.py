@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
@@ -101,22 +101,44 @@ class Draws:
 
 
 class _TapedSamples(SampleDraws):
-    """Draws of some samples read from a tape."""
+    """Draws of some samples read from a tape; those that it lacks come from the seed."""
 
     def __init__(self, tape: "Tape", samples: Sequence[int]) -> None:
+        super().__init__(tape.seed, samples)
         self.tape, self.index = tape, list(samples)
 
     def x_init(self, n_atom: int) -> Tensor:
-        return self.tape.atoms("x_init", self.tape.arrays["x_init"][self.index], n_atom)
+        recorded = self.tape.arrays.get("x_init")
+        return super().x_init(n_atom) if recorded is None else self._positions("x_init", recorded, n_atom)
 
     def rotation(self, step: int) -> Tensor:
-        return self.tape.at("rotation", step, self.index)
+        recorded = self._at("rotation", step)
+        return super().rotation(step) if recorded is None else _tensor(recorded[self.index])
 
     def translation(self, step: int) -> Tensor:
-        return self.tape.at("translation", step, self.index)
+        recorded = self._at("translation", step)
+        return super().translation(step) if recorded is None else _tensor(recorded[self.index])
 
     def noise(self, step: int, n_atom: int) -> Tensor:
-        return self.tape.atoms("noise", self.tape.at("noise", step, self.index), n_atom)
+        recorded = self._at("noise", step)
+        return super().noise(step, n_atom) if recorded is None else self._positions("noise", recorded, n_atom)
+
+    def _at(self, name: str, step: int) -> np.ndarray | None:
+        """Recorded draw of a step for all samples."""
+        recorded = self.tape.arrays.get(name)
+        if recorded is not None and step >= len(recorded):
+            raise InputError(f"the tape holds {len(recorded)} steps, {step + 1} asked", path="draws")
+        return None if recorded is None else recorded[step]
+
+    def _positions(self, name: str, recorded: np.ndarray, n_atom: int) -> Tensor:
+        """Recorded positions of these samples, for as many atoms as the job has."""
+        if recorded.shape[1] != n_atom:
+            raise InputError(f"the tape's {name} holds {recorded.shape[1]} atoms, the job has {n_atom}", path="draws")
+        return _tensor(recorded[self.index])
+
+
+def _tensor(x: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x))
 
 
 @dataclass(frozen=True)
@@ -131,10 +153,13 @@ class Tape(Draws):
 
     @classmethod
     def load(cls, path: Path | str) -> "Tape":
-        """Read a safetensors tape; its metadata holds the seed."""
-        with safe_open(path, framework="numpy") as file:
-            seed = int((file.metadata() or {}).get("seed", "0"))
-            return cls(seed, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        """Read a safetensors tape; its metadata holds the seed. Raises InputError when it is none."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                seed = int((file.metadata() or {}).get("seed", "0"))
+                return cls(seed, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"not a readable tape of draws ({error})", path="draws", source=str(path)) from error
 
     def save(self, path: Path | str) -> None:
         """Write a safetensors tape."""
@@ -160,23 +185,8 @@ class Tape(Draws):
 
     def samples(self, samples: Sequence[int]) -> SampleDraws:
         """Sampler draws as recorded, or from the seed where the tape has none."""
-        if "x_init" not in self.arrays:
-            return super().samples(samples)
-        if max(samples) >= len(self.arrays["x_init"]):
-            raise InputError(
-                f"the tape holds {len(self.arrays['x_init'])} samples, {max(samples) + 1} asked", path="draws"
-            )
+        for name, axis in (("x_init", 0), ("rotation", 1), ("translation", 1), ("noise", 1)):
+            held = self.arrays[name].shape[axis] if name in self.arrays else max(samples) + 1
+            if max(samples) >= held:
+                raise InputError(f"the tape's {name} holds {held} samples, {max(samples) + 1} asked", path="draws")
         return _TapedSamples(self, samples)
-
-    def at(self, name: str, step: int, index: list[int]) -> Tensor:
-        """Recorded draw `name` of a step for some samples."""
-        if step >= len(self.arrays[name]):
-            raise InputError(f"the tape holds {len(self.arrays[name])} steps, {step + 1} asked", path="draws")
-        return torch.from_numpy(np.ascontiguousarray(self.arrays[name][step][index]))
-
-    def atoms(self, name: str, x: np.ndarray | Tensor, n_atom: int) -> Tensor:
-        """Recorded positions, checked against the number of atoms and grown with zeros to the padded size."""
-        x = torch.as_tensor(np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x)
-        if x.shape[1] > n_atom:
-            raise InputError(f"the tape's {name} holds {x.shape[1]} atoms, the job has {n_atom}", path="draws")
-        return torch.nn.functional.pad(x, (0, 0, 0, n_atom - x.shape[1]))

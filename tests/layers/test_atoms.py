@@ -1,4 +1,4 @@
-"""Atom conditioning and window pairs against AF3 SI Alg. 5 atom by atom; encoder and decoder with samples or without."""
+"""Atom conditioning and window pairs against AF3 SI Alg. 5 atom by atom, encoder and decoder with many samples."""
 
 import numpy as np
 import pytest
