@@ -195,6 +195,7 @@ class Bars(Plain):
         """Take the job's bar away and print its line."""
         if prediction.job_name in self._tasks:
             self._bars.remove_task(self._tasks.pop(prediction.job_name))
+            self._bars.refresh()
         super().finished(prediction, number, count)
 
     def __enter__(self) -> Self:

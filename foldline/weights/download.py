@@ -31,7 +31,7 @@ class Retries:
     """How often a broken download is taken up again without any new byte, and the pause before each time in seconds."""
 
     times: int = 4
-    pause: float = 2.0
+    pause: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ def _interrupted(entry: Entry, target: Path, size: int, error: "requests.Request
     if error.response is not None:
         reason = f"the server answered {error.response.status_code} {error.response.reason}".strip()
     else:
-        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        cause = getattr(error.args[0], "reason", error) if error.args else error  # urllib3 says more, at less length
+        reason = f"{type(cause).__name__}: {str(cause).rsplit('object at', 1)[-1].partition(': ')[2] or cause}"
     kept = f"; {size / 1e6:.1f} MB are kept and the same command goes on from there" if size else ""
     return (
         f"{entry.name} cannot be fetched from {entry.url} ({reason}){kept}. Without a network, put the file at "

@@ -156,7 +156,9 @@ def test_a_wrong_file_is_thrown_away(server: Server, tmp_path: Path, expected: d
 
 def test_no_connection(tmp_path: Path) -> None:
     unreachable = Entry(name="model", summary="", url="http://127.0.0.1:1/model.pt")
-    with pytest.raises(WeightsError, match=r"cannot be fetched from http://127.0.0.1:1/model.pt .*put the file at"):
+    with pytest.raises(
+        WeightsError, match=r"cannot be fetched from http://127.0.0.1:1/model.pt \(.*refused\).* put the file at"
+    ):
         fetch(unreachable, tmp_path, retries=Retries(times=1, pause=0.0))
 
 
