@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 CLASH_DISTANCE = 1.1  # Å
+_CELL = 1.01 * CLASH_DISTANCE  # wider by more than rounding moves an atom within 50,000 Å
 MAX_CLASHES, MAX_SHARE = 100, 0.5
 _PAIRS_AT_ONCE = 2_000_000
 
@@ -30,7 +31,7 @@ def clash_counts(x: np.ndarray, chain: np.ndarray) -> dict[tuple[int, int], int]
     if len(x) == 0:
         return {}
     x = x.astype(np.float32)
-    cell = np.floor((x - x.min(0)) / CLASH_DISTANCE).astype(np.int64) + 1
+    cell = np.floor((x - x.min(0)) / _CELL).astype(np.int64) + 1
     span = cell.max(0) + 2
     key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]
     order = np.argsort(key, kind="stable")
