@@ -68,13 +68,14 @@ def match(network: Network, checkpoint: Checkpoint) -> dict[str, list[str]]:
         parts = [shapes[source] for source in names]
         found = (sum(part[0] for part in parts), *parts[0][1:])
         if any(part[1:] != parts[0][1:] for part in parts) or found != tuple(parameter.shape):
-            wanted = tuple(parameter.shape)
-            raise WeightsError(f"{where}: {' + '.join(names)} of shape {found}, expected {wanted} for {name}")
+            have, wanted = " + ".join(map(str, parts)), tuple(parameter.shape)
+            raise WeightsError(f"{where}: {' + '.join(names)} of shape {have}, expected {wanted} for {name}")
     used = [source for names in plan.values() for source in names]
-    twice = sorted({source for source in used if used.count(source) > 1}) if len(set(used)) != len(used) else []
+    known = set(used)
+    twice = sorted({source for source in used if used.count(source) > 1}) if len(known) != len(used) else []
     if twice:
         raise WeightsError(f"{where}: {_list('tensor', twice)} used twice")
-    unexpected = [name for name in shapes if name not in set(used) and not protenix.dead(name, spec)]
+    unexpected = [name for name in shapes if name not in known and not protenix.dead(name, spec)]
     if unexpected:
         raise WeightsError(
             f"{where}: unexpected {_list('tensor', unexpected)}; is this another family or a newer version?"
