@@ -1,6 +1,7 @@
 """Plan: precision, work sizes and what is kept, decided from sizes and memory before anything runs. Pure functions."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 
 import torch
 
@@ -55,16 +56,22 @@ class Plan:
 
 def parameter_bytes(spec: ModelSpec, dtypes: Plan) -> dict[str, int]:
     """Bytes of the weights of each stage in the plan's precision."""
+    total = {"trunk": 0, "diffusion": 0, "confidence": 0}
+    for name, count in _parameters(spec).items():
+        stage = name.split(".")[0]
+        stage = "trunk" if stage == "distogram" else stage
+        total[stage] += count * dtypes.dtype_of(name).itemsize
+    return total
+
+
+@cache
+def _parameters(spec: ModelSpec) -> dict[str, int]:
+    """Number of values of every parameter; found once, as it takes a part of a second."""
     from foldline.models.network import Network
 
     with torch.device("meta"):
         network = Network(spec)
-    total = {"trunk": 0, "diffusion": 0, "confidence": 0}
-    for name, parameter in network.named_parameters():
-        stage = name.split(".")[0]
-        stage = "trunk" if stage == "distogram" else stage
-        total[stage] += parameter.numel() * dtypes.dtype_of(name).itemsize
-    return total
+    return {name: parameter.numel() for name, parameter in network.named_parameters()}
 
 
 def plan(

@@ -116,11 +116,9 @@ def run_seed(
     coordinates = x[:, :n_atom].cpu().numpy()
     embeddings = None
     if options.save_embeddings:
-        embeddings = Embeddings(
-            trunk.s_inputs[:n_token].float().cpu().numpy(),
-            trunk.s[:n_token].float().cpu().numpy(),
-            trunk.z[:n_token, :n_token].float().cpu().numpy(),
-        )
+        # copies: the last sample is scored in the memory of z
+        parts = (trunk.s_inputs[:n_token], trunk.s[:n_token], trunk.z[:n_token, :n_token])
+        embeddings = Embeddings(*(part.to("cpu", torch.float32, copy=True).numpy() for part in parts))
     scored = []
     for i in range(options.n_sample):
         last = i + 1 == options.n_sample
