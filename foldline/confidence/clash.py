@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 CLASH_DISTANCE = 1.1  # Å
+_FAR = 1e9  # Å; an atom beyond this, or at NaN, is nowhere
 _CELL = 1.01 * CLASH_DISTANCE  # wider by more than rounding moves an atom within 50,000 Å
 MAX_CLASHES, MAX_SHARE = 100, 0.5
 _PAIRS_AT_ONCE = 2_000_000
@@ -28,9 +29,11 @@ def has_clash(x: np.ndarray, chain: np.ndarray, polymer: np.ndarray) -> bool:
 
 def clash_counts(x: np.ndarray, chain: np.ndarray) -> dict[tuple[int, int], int]:
     """Number of atom pairs closer than 1.1 Å for every pair of different chains (a < b) that has any."""
+    x = x.astype(np.float32)
+    somewhere = (np.abs(x) < _FAR).all(1)
+    x, chain = x[somewhere], chain[somewhere]
     if len(x) == 0:
         return {}
-    x = x.astype(np.float32)
     cell = np.floor((x - x.min(0)) / _CELL).astype(np.int64) + 1
     span = cell.max(0) + 2
     key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]

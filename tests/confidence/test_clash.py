@@ -108,6 +108,17 @@ def test_limits_of_the_verdict(n_pair: int, n_first: int, n_second: int, verdict
     assert has_clash(x, chain, np.ones(len(x), bool)) is verdict
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_atoms_that_are_nowhere_clash_with_nothing(value: float) -> None:
+    """A network that fails must not cost minutes of counting: its result is refused where it is written."""
+    rng = np.random.default_rng(2)
+    x, chain = rng.uniform(0, 200, (20_000, 3)).astype(np.float32), np.repeat([0, 1], 10_000)
+    wanted = clash_counts(x[:5000], chain[:5000])
+    x[5000:, 1] = value
+    assert clash_counts(x, chain) == wanted
+    assert clash_counts(x[5000:], chain[5000:]) == {}
+
+
 def test_only_polymers_clash() -> None:
     x, chain = pairs(20, 20, 20)
     assert has_clash(x, chain, np.ones(40, bool))
