@@ -52,7 +52,7 @@ def build_features(
 
     Args:
         job: a validated job; nothing is searched here.
-        components: the dictionary, the job's own components included.
+        components: the dictionary, with the components of the job's userCCD laid over it by the caller.
         conformers: reference conformers, by component code or from a source; default: `Conformers()`.
         msa: "auto" reads the alignments of the job; "none" uses the query alone for every chain.
 

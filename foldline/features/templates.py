@@ -1,7 +1,7 @@
 """Structural templates of protein chains: template residues put at the places of the query that they were given for.
 
 No alignment, no date filter: indices are used as given. The network makes the pair features from these arrays. Knows
-template chains as arrays; how an mmCIF is read is `template_chain`'s job.
+template chains as arrays; how a structure file is read is `structure`'s job.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foldline.chem.residues import GAP_RESTYPE, RESTYPE
+from foldline.chem.residues import GAP_RESTYPE, MSA_RESTYPE, RESTYPE
 from foldline.errors import InputError
-from foldline.features.template_chain import CA, CB, C, N, TemplateChain, read_template_chain
 from foldline.inputs.job import Polymer, Template
+from foldline.inputs.text import read_text
+from foldline.structure.mmcif_in import BACKBONE, TemplateStructure, read_template
 
 N_SLOT = 4
 MAX_GIVEN = 20
+_N, _CA, _C, _CB = (BACKBONE.index(name) for name in ("N", "CA", "C", "CB"))
 SHORTEST = 5  # residues; shorter chains get no template (Protenix: template_featurizer.py:158)
 
 
@@ -71,8 +73,10 @@ def entity_templates(entity: Polymer, path: str) -> TemplateArrays:
     arrays.aatype[0] = 0
     for slot, template in enumerate(given[:N_SLOT]):
         at = f"{path}.templates[{slot}]"
-        chain = read_template_chain(template.mmcif, f"template {slot + 1} of chain {entity.ids[0]}", at)
-        query, hit = _checked_indices(template, len(entity.sequence), len(chain.letters), at)
+        name = f"template {slot + 1} of chain {entity.ids[0]}"
+        chain = read_template(read_text(template.mmcif, name), path=f"{at}.mmcif")
+        notes += [f"{name}: {note}" for note in chain.notes]
+        query, hit = _checked_indices(template, len(entity.sequence), len(chain.sequence), at)
         missing = _fill(arrays, slot, chain, query, hit)
         if missing == len(hit):
             raise InputError(f"none of the {len(hit)} template residues in templateIndices has atoms", path=at)
@@ -132,21 +136,24 @@ def _checked_indices(template: Template, n_query: int, n_template: int, path: st
     return query, hit
 
 
-def _fill(arrays: TemplateArrays, slot: int, chain: TemplateChain, query: np.ndarray, hit: np.ndarray) -> int:
+def _fill(arrays: TemplateArrays, slot: int, chain: TemplateStructure, query: np.ndarray, hit: np.ndarray) -> int:
     """Write one template into its slot; returns how many of its residues have no atoms at all.
 
     An unknown residue has its N for every atom, as in Protenix (constants.py:1246-1321: its index tables are all zero).
+    Positions are centred, as only distances and directions are read.
     """
-    classes = chain.classes[hit]
+    classes = MSA_RESTYPE["protein"][np.frombuffer(chain.sequence.encode(), np.uint8)][hit]
     arrays.aatype[slot] = GAP_RESTYPE
     arrays.aatype[slot, query] = classes
+    position, mask = chain.positions[hit], chain.mask[hit]
+    if mask.any():
+        position = np.where(mask[..., None], position - chain.positions[chain.mask].mean(axis=0), 0)
     unknown, glycine = classes == RESTYPE["UNK"], classes == RESTYPE["GLY"]
-    beta = np.where(unknown, N, np.where(glycine, CA, CB))
-    atoms = np.where(unknown[:, None], N, np.array([N, CA, C]))
-    position, mask = chain.position[hit], chain.mask[hit]
+    beta = np.where(unknown, _N, np.where(glycine, _CA, _CB))
+    atoms = np.where(unknown[:, None], _N, np.array([_N, _CA, _C]))
     rows = np.arange(len(hit))
     arrays.pseudo_beta[slot, query] = position[rows, beta]
     arrays.pseudo_beta_mask[slot, query] = mask[rows, beta]
     arrays.backbone[slot, query] = position[rows[:, None], atoms]
     arrays.backbone_mask[slot, query] = mask[rows[:, None], atoms].all(axis=1)
-    return int((~chain.any_atom[hit]).sum())
+    return int((~mask.any(axis=1)).sum())
