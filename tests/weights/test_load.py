@@ -75,26 +75,32 @@ def test_no_tensor_serves_two_parameters() -> None:
     assert len(names) == len(set(names)) == 4174 - 2  # upstream's count, less the two constants
 
 
-def spec_of(spec: ModelSpec, tmp_path: Path) -> ModelSpec:
-    torch.save({"model": shapes_only(spec, "module.")}, tmp_path / "shapes.pt")
-    checkpoint, found = open_model(tmp_path / "shapes.pt")
+def spec_of(spec: ModelSpec) -> ModelSpec:
+    """The spec read off the names and shapes of a checkpoint, which then has to match in full."""
+    checkpoint = Checkpoint(Path("x.pt"), {k: tuple(v.shape) for k, v in shapes_only(spec).items()}, torch.zeros)
+    found = protenix.read_spec(checkpoint.shapes, "x.pt")
     with torch.device("meta"):
         match(Network(found), checkpoint)
     return found
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [PROTENIX_V2, PROTENIX_V1, PROTENIX_V05, PROTENIX_MINI, PROTENIX_TINY],
-    ids=["v2", "v1", "v05", "mini", "tiny"],
-)
-def test_the_spec_is_read_off_names_and_shapes(spec: ModelSpec, tmp_path: Path) -> None:
-    assert spec_of(spec, tmp_path) == spec
+PRESETS = {"v2": PROTENIX_V2, "v1": PROTENIX_V1, "v05": PROTENIX_V05, "mini": PROTENIX_MINI, "tiny": PROTENIX_TINY}
 
 
-def test_other_sizes_are_read_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", PRESETS.values(), ids=PRESETS)
+def test_the_spec_is_read_off_names_and_shapes(spec: ModelSpec) -> None:
+    assert spec_of(spec) == spec
+
+
+def test_a_whole_checkpoint_opens(tmp_path: Path) -> None:
+    torch.save({"model": shapes_only(PROTENIX_V1, "module."), "step": 7}, tmp_path / "shapes.pt")
+    checkpoint, spec = open_model(tmp_path / "shapes.pt")
+    assert spec == PROTENIX_V1 and len(checkpoint.shapes) == 4174
+
+
+def test_other_sizes_are_read_too() -> None:
     spec = replace(SMALL, n_msa=3, n_atom_decoder=2, n_confidence=2, n_diffusion=2)
-    assert spec_of(spec, tmp_path) == spec
+    assert spec_of(spec) == spec
 
 
 def test_leftovers_of_networks_without_templates_or_with_constraints_are_dead(tmp_path: Path) -> None:
