@@ -400,6 +400,7 @@ def describe(features: Features, chosen: Plan) -> str:
     extras = [
         "biases kept" if chosen.keep_biases else "biases made at each step",
         "weights by stage" if chosen.staged_weights else "weights resident",
+        *(["z put away while sampling"] if chosen.park_pair else []),
         f"{chosen.sample_batch} samples at once",
     ]
     size = f"{features.n_token} tokens, {features.n_atom} atoms"

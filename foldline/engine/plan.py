@@ -10,6 +10,7 @@ from foldline.models.spec import ModelSpec
 from foldline.ops import Rows
 
 GIB = 2**30
+PROCESS_BYTES = 600_000_000  # interpreter, libraries and what the allocator keeps, on a CPU
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Plan:
     sample_batch: int
     keep_biases: bool
     staged_weights: bool
+    park_pair: bool  # z rests on the host, or in a file, while samples are drawn
     stage_bytes: dict[str, int]
 
     @property
@@ -80,7 +82,8 @@ def plan(
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
     In order of what they cost in time: keep the token attention biases of all diffusion blocks, sample all together,
-    hold all weights; each is given up while the estimate is above the memory.
+    hold all weights, keep z where it is while samples are drawn; each is given up while the estimate is above the
+    memory.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
@@ -95,11 +98,12 @@ def plan(
         sample_batch=max(1, min(sizes.n_sample, 5)),
         keep_biases=True,
         staged_weights=False,
+        park_pair=False,
         stage_bytes={},
     )
     weights = parameter_bytes(spec, chosen)
     while True:
-        chosen = replace(chosen, stage_bytes=_stages(sizes, spec, chosen, weights))
+        chosen = replace(chosen, stage_bytes=_stages(sizes, spec, chosen, weights, device))
         if chosen.peak_bytes <= memory_bytes:
             return chosen
         if chosen.keep_biases:
@@ -108,6 +112,8 @@ def plan(
             chosen = replace(chosen, sample_batch=chosen.sample_batch // 2)
         elif not chosen.staged_weights:
             chosen = replace(chosen, staged_weights=True)
+        elif not chosen.park_pair:
+            chosen = replace(chosen, park_pair=True)
         else:
             hint = "use --dtype bf16 or a device with more memory" if not low else "use a device with more memory"
             raise DoesNotFit(n, chosen.peak_bytes, memory_bytes, hint)
@@ -120,7 +126,7 @@ def work_sizes(n_token: int, device: str) -> Rows:
     return Rows(pair=max(262_144, 64 * n_token), point=262_144, msa=1_048_576)
 
 
-def _stages(sizes: Sizes, spec: ModelSpec, p: Plan, weights: dict[str, int]) -> dict[str, int]:
+def _stages(sizes: Sizes, spec: ModelSpec, p: Plan, weights: dict[str, int], device: str) -> dict[str, int]:
     """Estimated bytes at the peak of every stage."""
     n, pairs = sizes.n_token, sizes.n_token**2
     trunk, diff, conf = p.trunk_dtype.itemsize, p.diffusion_dtype.itemsize, p.confidence_dtype.itemsize
@@ -134,8 +140,14 @@ def _stages(sizes: Sizes, spec: ModelSpec, p: Plan, weights: dict[str, int]) -> 
     atom = sizes.n_atom * 4 * (6 * 4 * 128 + 7 * 6 * spec.c_atom + 40 * spec.c_atom * p.sample_batch)
     token = p.sample_batch * n * spec.c_token * diff * 16
     pair_z = pairs * spec.c_z * diff
-    return {
+    process = PROCESS_BYTES if device == "cpu" else 0
+    conditioning = max(z + pair_z, pair_z + bias + token + (0 if p.park_pair else z)) + atom
+    scoring = max(z, pairs * spec.c_tri_mul * conf) + pairs * spec.c_z * conf
+    if sizes.n_sample > 1:
+        scoring += z
+    totals = {
         "trunk": held["trunk"] + z + max(operand + alignment, template) + block,
-        "diffusion": held["diffusion"] + z + pair_z + bias + atom + token + block,
-        "confidence": held["confidence"] + z + 2 * pairs * spec.c_z * conf + 5 * pairs * 4 + block,
+        "diffusion": held["diffusion"] + conditioning + block,
+        "confidence": held["confidence"] + scoring + 5 * pairs * 4 + block,
     }
+    return {stage: total + process for stage, total in totals.items()}

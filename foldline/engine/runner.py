@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from foldline.confidence import confidences, reduce_errors
+from foldline.engine.offload import Parked, release_memory
 from foldline.engine.plan import Plan
 from foldline.models import Batch, Network
 from foldline.models.network import Dropout
@@ -56,12 +57,28 @@ class Run(NamedTuple):
     progress: Progress
 
 
-class TrunkResult(NamedTuple):
-    """What the trunk leaves behind."""
+@dataclass
+class TrunkResult:
+    """What the trunk leaves behind; z may be put away and given up, so nobody else keeps it."""
 
     s_inputs: Tensor  # [N_token, c_s_inputs], float32
     s: Tensor  # [N_token, c_s], the trunk's precision
     z: Tensor  # [N_token, N_token, c_z], the trunk's precision
+    parked: Parked | None = None
+
+    def park(self) -> None:
+        """Put z away until `unpark`."""
+        self.parked = Parked(self.z)
+        self.give_up()
+
+    def unpark(self) -> None:
+        """Bring z back where it was put away."""
+        if self.parked is not None:
+            self.z, self.parked = self.parked.bring(), None
+
+    def give_up(self) -> None:
+        """Forget z."""
+        self.z = self.z.new_empty(0)
 
 
 def _quiet(_stage: str, _done: int, _total: int) -> None:
@@ -105,12 +122,15 @@ def run_seed(
     contact = network.distogram(trunk.z, run.ops)
     clock.lap("trunk")
 
+    release_memory(device)
     weights("diffusion")
     steps = options.n_step or spec.sampler.n_step
     x = run_diffusion(run, trunk, steps)
     clock.lap("diffusion")
 
+    release_memory(device)
     weights("confidence")
+    trunk.unpark()
     n_token, n_atom = features.n_token, features.n_atom
     contact_probs = contact[:n_token, :n_token].cpu().numpy()
     coordinates = x[:, :n_atom].cpu().numpy()
@@ -148,7 +168,9 @@ def run_trunk(run: Run, passes: int) -> TrunkResult:
 def run_diffusion(run: Run, trunk: TrunkResult, steps: int) -> Tensor:
     """Positions [N_sample, N_atom, 3] in Å, padding included, in batches of the plan's size."""
     diffusion, batch, ops, n_sample = run.network.diffusion, run.batch, run.ops, run.options.n_sample
-    fixed = diffusion.prepare(batch, *trunk, run.plan.keep_biases, ops)
+    fixed = diffusion.prepare(batch, trunk.s_inputs, trunk.s, trunk.z, run.plan.keep_biases, ops)
+    if run.plan.park_pair:
+        trunk.park()
     mask = batch.atoms.mask
     if mask is None:
         mask = torch.ones_like(batch.atoms.to_token, dtype=torch.bool)
@@ -173,14 +195,16 @@ def score_sample(
 ) -> Confidences:
     """Confidences of one sample at positions x [N_atom, 3].
 
-    `reuse`: the trunk's z is not needed any more, its buffer may be written where its precision is the same.
+    `reuse`: the trunk's z is not needed any more; its buffer is written where its precision is the same, else given up.
     """
     head, spec, batch, features, ops = run.network.confidence, run.network.spec, run.batch, run.features, run.ops
-    s_inputs, s, z = trunk
-    dtype = run.plan.confidence_dtype
+    z, dtype = trunk.z, run.plan.confidence_dtype
     pair = z if reuse and z.dtype == dtype else torch.empty(z.shape, dtype=dtype, device=z.device)
-    head.embed(z, s_inputs.to(dtype), x[batch.rep_atom], pair, ops)
-    single = head(s.to(dtype), pair, batch.token_mask, ops)
+    head.embed(z, trunk.s_inputs.to(dtype), x[batch.rep_atom], pair, ops)
+    del z
+    if reuse:
+        trunk.give_up()
+    single = head(trunk.s.to(dtype), pair, batch.token_mask, ops)
     plddt = head.atom_plddt(single, batch.atoms.to_token, batch.atom_in_token)[: features.n_atom].cpu().numpy()
     sums = reduce_errors(head, pair, batch, spec, features.n_token, ops)
     return confidences(features, sums, plddt, x[: features.n_atom].cpu().numpy(), contact_probs, spec)
