@@ -1,5 +1,6 @@
 """One seed on one device: the same result however its samples are batched, padded, planned or resumed."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from foldline.engine.plan import Plan, Sizes, plan
 from foldline.engine.runner import RunOptions, SeedResult, run_seed
 from foldline.models import Network
 from foldline.ops import Rows
-from foldline.sampler import Draws, Tape
+from foldline.sampler import Draws, SampleDraws, Tape
 from foldline.tensors import Features
 
 FEATURES = tiny_features()
@@ -82,6 +83,19 @@ def test_a_sample_does_not_depend_on_how_many_follow(network: Network, plain: Se
     fewer = run(network, options=replace(OPTIONS, n_sample=2))
     part = replace(plain.samples, coordinates=plain.samples.coordinates[:2], confidences=plain.samples.confidences[:2])
     assert_same(fewer, replace(plain, samples=part), 1e-5, 1e-4)
+
+
+class Reversed(Draws):
+    """The draws of five samples in reverse order."""
+
+    def samples(self, samples: Sequence[int]) -> SampleDraws:
+        return SampleDraws(self.seed, [4 - i for i in samples])
+
+
+def test_a_sample_does_not_depend_on_those_before(network: Network, plain: SeedResult) -> None:
+    back = run(network, draws=Reversed(3)).samples
+    turned = replace(back, coordinates=back.coordinates[::-1].copy(), confidences=back.confidences[::-1])
+    assert_same(replace(plain, samples=turned), plain, 1e-5, 1e-4)
 
 
 @pytest.mark.parametrize("changes", [{"keep_biases": False}, {"rows": Rows(64, 33, 90)}], ids=str)
