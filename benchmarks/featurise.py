@@ -2,8 +2,8 @@
 
     featurise.py --upstream-python PY --upstream-root ROOT [--repeats 3] AF3_JOB=PROTENIX_JOB ...
 
-ROOT is upstream's data folder (PROTENIX_ROOT_DIR). Both sides are one warm process with conformers cached and read their
-job anew each time; the median of the repeats counts. Cold: a new process, from its start to the features of the job.
+ROOT is upstream's data folder (PROTENIX_ROOT_DIR). Both sides are one warm process with conformers cached and read
+their job anew each time; the median of the repeats counts. Cold: a new process, from its start to the features.
 Bounds: 5 times faster in total, 3 times for every job; the exit code is 1 where one is missed.
 """
 
@@ -89,7 +89,8 @@ def main() -> None:
         upstream = statistics.median(theirs)
         totals, worst = [totals[0] + ours, totals[1] + upstream], min(worst, upstream / ours)
         name, own_cold = Path(ours_file).stem, our_cold(Path(ours_file))
-        print(f"{name:12s} {ours:8.3f} {upstream:10.3f} {upstream / ours:7.1f} {own_cold:7.2f} {cold:15.2f}", flush=True)
+        ratio = upstream / ours
+        print(f"{name:12s} {ours:8.3f} {upstream:10.3f} {ratio:7.1f} {own_cold:7.2f} {cold:15.2f}", flush=True)
     total = totals[1] / totals[0]
     print(f"{'total':12s} {totals[0]:8.3f} {totals[1]:10.3f} {total:7.1f}")
     raise SystemExit(0 if total >= BOUND_TOTAL and worst >= BOUND_EACH else 1)

@@ -1,9 +1,9 @@
 """Compare our features with upstream Protenix's, array by array: same jobs in both dialects, its conformers injected.
 
-    fidelity_features.py --upstream-python PY --upstream-root ROOT [--templates] [--dates FILE] AF3_JOB=PROTENIX_JOB ...
+    fidelity_features.py --upstream-python PY [--upstream-root ROOT] [--templates --dates FILE --structures DIR] PAIR..
 
-ROOT is upstream's data folder (PROTENIX_ROOT_DIR: components and conformers). A job with templates takes the alignments
-that upstream made. Exit code 1 when any array differs.
+PAIR is AF3_JOB=PROTENIX_JOB. ROOT is upstream's data folder (PROTENIX_ROOT_DIR: components, conformers), by default the
+interpreter's own. A job with templates takes the alignments that upstream made. Exit code 1 when any array differs.
 """
 
 import argparse
@@ -32,10 +32,11 @@ SAME_NAME = (*SAME_TOKEN, *SAME_ATOM, "has_frame", "msa", "template_aatype")
 Arrays = Mapping[str, np.ndarray]
 
 
-def run_upstream(python: Path, root: Path, job: Path, out: Path, *options: str) -> None:
+def run_upstream(python: Path, root: Path | None, job: Path, out: Path, *options: str) -> None:
     """Featurise with upstream; relative paths in the job are resolved in the folder that holds all of them."""
     folder = next(parent for parent in job.resolve().parents if _resolves(parent, job))
-    command = ["env", f"PROTENIX_ROOT_DIR={root.resolve()}", "LAYERNORM_TYPE=torch", "OMP_NUM_THREADS=1", str(python)]
+    data = [f"PROTENIX_ROOT_DIR={root.resolve()}"] if root else []
+    command = ["env", *data, "LAYERNORM_TYPE=torch", "OMP_NUM_THREADS=1", str(python)]
     script = Path(__file__).resolve().with_name("upstream_features.py")
     done = subprocess.run(
         [*command, str(script), str(job.resolve()), str(out.resolve()), *options],
@@ -97,7 +98,8 @@ def differences(ours: Features, upstream: Arrays) -> dict[str, float]:
         (np.arctan(ours.deletions / 3) * (2 / np.pi)).astype(np.float32),
         upstream["deletion_value"],
     )
-    pairs |= {name: (value, upstream[name]) for name, value in template_pairs(ours).items()}
+    for name, value in template_pairs(ours).items():
+        pairs[name] = value, upstream.get(name, np.zeros_like(value))
     found = {name: largest_difference(*pair) for name, pair in pairs.items()}
     found["ref_pos"] = conformer_difference(ours, upstream["ref_pos"])
     return found
@@ -164,9 +166,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="+", metavar="AF3_JOB=PROTENIX_JOB")
     parser.add_argument("--upstream-python", type=Path, required=True)
-    parser.add_argument("--upstream-root", type=Path, required=True)
+    parser.add_argument("--upstream-root", type=Path)
     parser.add_argument("--templates", action="store_true")
     parser.add_argument("--dates", type=Path, help="release dates of template entries, for --templates")
+    parser.add_argument("--structures", type=Path, default=Path(), help="folder of template entries, for --templates")
     given = parser.parse_args()
     options = ["--templates"] * given.templates + (["--dates", str(given.dates.resolve())] if given.dates else [])
     components, bad = Components.open(), 0
@@ -179,7 +182,7 @@ def main() -> None:
                 upstream = dict(file)
         (job,) = read_jobs(ours_file)
         if given.templates:
-            job = with_templates(job, upstream, given.upstream_root / "mmcif")
+            job = with_templates(job, upstream, given.structures)
         features = build_features(job, components=components, conformers=upstream_conformers(upstream)).features
         found = differences(features, upstream)
         wrong = {name: value for name, value in found.items() if not value <= tolerance(name)}

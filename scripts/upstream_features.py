@@ -87,13 +87,14 @@ def record_components(found: dict[str, np.ndarray]) -> None:
 
 
 def arrays_of(features: dict, atoms: AtomArray) -> dict[str, np.ndarray]:
-    """Arrays to save: one-hots as classes, bonds as entries, and the atoms before posing."""
+    """Arrays to save: one-hots as classes, bonds as entries, atoms before posing; no template pairs that are zero."""
     out = {name: features[name].numpy() for name in (*TOKEN, *ATOM, *ROWS, *PAIRS)}
     out |= {name: features[name].argmax(-1).numpy() for name in ONE_HOT}
     out["token_bonds"] = np.argwhere(features["token_bonds"].numpy() > 0)
     out["component.chain"] = np.asarray(atoms.chain_id).astype(str)
     out |= {f"component.{name}": np.asarray(getattr(atoms, name)) for name in ("ref_pos", "ref_mask", "ref_charge")}
-    return out
+    out = {name: array for name, array in out.items() if name not in PAIRS or array.any()}
+    return {name: array.astype(np.float32) if array.dtype == float else array for name, array in out.items()}
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def _atomic_numbers(topology: Topology) -> np.ndarray:
         atom = int(first[int(numbers.argmin())])
         residue = topology.atom_res[atom]
         raise InputError(
-            f"atom {topology.atom_name[atom]!r} of component {topology.res_name[residue]!r} in chain"
-            f" {topology.chain_id[topology.res_chain[residue]]} is of no known element ({topology.element[atom]!r})"
+            f"atom {str(topology.atom_name[atom])!r} of component {str(topology.res_name[residue])!r} in chain"
+            f" {topology.chain_id[topology.res_chain[residue]]} is of no element ({str(topology.element[atom])!r})"
         )
     return numbers[which]

@@ -70,7 +70,6 @@ def entity_templates(entity: Polymer, path: str) -> TemplateArrays:
     notes = []
     if len(given) > N_SLOT:
         notes.append(f"{what}: the first {N_SLOT} of {len(given)} are used")
-    arrays.aatype[0] = 0
     for slot, template in enumerate(given[:N_SLOT]):
         at = f"{path}.templates[{slot}]"
         name = f"template {slot + 1} of chain {entity.ids[0]}"

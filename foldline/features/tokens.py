@@ -123,7 +123,7 @@ def _places_in_residue(topology: Topology, standard_class: np.ndarray, atoms: np
         residue, name = residues[wrong[0]], topology.atom_name[atoms][wrong[0]]
         raise InputError(
             f"residue {topology.res_name[residue]} {topology.res_id[residue]} of chain"
-            f" {topology.chain_id[topology.res_chain[residue]]} has an atom {name!r} that the standard residue lacks:"
+            f" {topology.chain_id[topology.res_chain[residue]]} holds {str(name)!r}, which its residue type lacks:"
             " give a changed residue a component code of its own"
         )
     return _PLACES[at]
