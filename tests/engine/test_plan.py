@@ -17,9 +17,9 @@ SIZES = Sizes(n_token=2000, n_atom=16_000, n_msa=4096)
 PLENTY = 1 << 50
 
 
-def leanness(p: Plan) -> tuple[bool, int, bool]:
+def leanness(p: Plan) -> tuple[bool, bool, int, bool]:
     """What a plan has given up; larger is leaner."""
-    return p.staged_weights, -p.sample_batch, not p.keep_biases
+    return p.park_pair, p.staged_weights, -p.sample_batch, not p.keep_biases
 
 
 def rungs(sizes: Sizes = SIZES, spec: ModelSpec = PROTENIX_V1, dtype: torch.dtype = torch.float32) -> list[Plan]:
@@ -34,19 +34,41 @@ def rungs(sizes: Sizes = SIZES, spec: ModelSpec = PROTENIX_V1, dtype: torch.dtyp
 
 def test_plenty_of_memory_gives_everything() -> None:
     p = plan(SIZES, PROTENIX_V1, PLENTY)
-    assert (p.keep_biases, p.sample_batch, p.staged_weights) == (True, 5, False)
+    assert (p.keep_biases, p.sample_batch, p.staged_weights, p.park_pair) == (True, 5, False, False)
     assert {p.trunk_dtype, p.diffusion_dtype, p.confidence_dtype} == {torch.float32}
     assert set(p.stage_bytes) == {"trunk", "diffusion", "confidence"}
     assert p.peak_bytes == max(p.stage_bytes.values()) > 4 * 368e6
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_order_of_concessions(dtype: torch.dtype) -> None:
-    """Biases first, then samples together, then resident weights."""
-    steps = [(p.keep_biases, p.sample_batch, p.staged_weights) for p in rungs(dtype=dtype)]
-    order = [(True, 5, False), (False, 5, False), (False, 2, False), (False, 1, False), (False, 1, True)]
-    assert steps[0] == order[0] and steps[-1] == order[-1] and len(steps) >= 3
-    assert steps == [step for step in order if step in steps]
+@pytest.mark.parametrize(
+    ("sizes", "dtype"),
+    [
+        (SIZES, torch.float32),
+        (SIZES, torch.bfloat16),
+        (Sizes(n_token=300, n_atom=20_000, n_msa=1), torch.float32),
+        (Sizes(n_token=3000, n_atom=120_000, n_msa=1), torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_order_of_concessions(sizes: Sizes, dtype: torch.dtype) -> None:
+    """Biases first, then samples together, then resident weights, then z while samples are drawn."""
+    found = [leanness(p) for p in rungs(sizes, dtype=dtype)]
+    order = [
+        (False, False, -5, False),
+        (False, False, -5, True),
+        (False, False, -2, True),
+        (False, False, -1, True),
+        (False, True, -1, True),
+        (True, True, -1, True),
+    ]
+    assert found[0] == order[0] and len(found) >= 3
+    assert found == [step for step in order if step in found], "each rung once, in order"
+
+
+def test_putting_z_away_is_the_last_resort() -> None:
+    """Where drawing samples takes most."""
+    last = rungs(Sizes(n_token=3000, n_atom=120_000, n_msa=1), dtype=torch.bfloat16)[-1]
+    assert last.park_pair and last.stage_bytes["diffusion"] == last.peak_bytes
 
 
 @settings(deadline=None, max_examples=25)

@@ -98,7 +98,7 @@ def test_a_sample_does_not_depend_on_those_before(network: Network, plain: SeedR
     assert_same(replace(plain, samples=turned), plain, 1e-5, 1e-4)
 
 
-@pytest.mark.parametrize("changes", [{"keep_biases": False}, {"rows": Rows(64, 33, 90)}], ids=str)
+@pytest.mark.parametrize("changes", [{"keep_biases": False}, {"rows": Rows(64, 33, 90)}, {"park_pair": True}], ids=str)
 def test_plans_do_not_change_the_result(network: Network, plain: SeedResult, changes: dict) -> None:
     assert_same(run(network, **changes), plain, 1e-5, 1e-4)
 
@@ -113,6 +113,15 @@ def test_padding_does_not_change_the_result(network: Network, plain: SeedResult)
         found, wanted = getattr(padded.embeddings, name), getattr(unpadded.embeddings, name)
         assert found.dtype == np.float32 and rel_rms(found, wanted) <= 1e-5
     assert unpadded.embeddings.z.shape == (N, N, network.spec.c_z)
+
+
+@pytest.mark.parametrize("n_sample", [1, 3])
+def test_embeddings_are_saved_where_z_was_put_away(network: Network, n_sample: int) -> None:
+    options = replace(OPTIONS, save_embeddings=True, n_sample=n_sample)
+    parked, kept = run(network, options=options, park_pair=True), run(network, options=options)
+    assert parked.embeddings is not None and kept.embeddings is not None
+    assert np.array_equal(parked.embeddings.z, kept.embeddings.z)
+    assert_same(parked, kept, 0.0)
 
 
 def test_saving_embeddings_happens_before_they_are_overwritten(network: Network) -> None:
