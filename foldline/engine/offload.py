@@ -29,7 +29,7 @@ class Parked:
             return x
         x = torch.empty(self.shape, dtype=self.dtype)
         self._file.seek(0)
-        self._file.readinto(memoryview(x.flatten().view(torch.uint8).numpy()))
+        self._file.readinto(x.flatten().view(torch.uint8).numpy().data)
         self._file.close()
         return x
 
