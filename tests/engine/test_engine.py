@@ -126,16 +126,16 @@ def test_an_interrupted_run_ends_as_a_straight_one(engine: Engine, straight: Pat
 
 
 def test_a_finished_job_is_skipped_until_something_changes(
-    engine: Engine, checkpoint: Path, straight: Path, tmp_path: Path
+    engine: Engine, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
     assert only(engine.predict([a_job()], out=tmp_path)).skipped
     assert not only(engine.predict([a_job(seeds=(5,))], out=tmp_path)).skipped
-    other = Engine(checkpoint, config=EngineConfig(**(SETTINGS | {"steps": 1})))
-    assert not only(other.predict([a_job(seeds=(5,))], out=tmp_path)).skipped
-    assert only(other.predict([a_job(seeds=(5,))], out=tmp_path)).skipped
-    other.config = EngineConfig(**(SETTINGS | {"steps": 1, "overwrite": True}))
-    assert not only(other.predict([a_job(seeds=(5,))], out=tmp_path)).skipped
+    monkeypatch.setattr(engine, "config", EngineConfig(**(SETTINGS | {"steps": 1})))
+    assert not only(engine.predict([a_job(seeds=(5,))], out=tmp_path)).skipped
+    assert only(engine.predict([a_job(seeds=(5,))], out=tmp_path)).skipped
+    monkeypatch.setattr(engine, "config", EngineConfig(**(SETTINGS | {"steps": 1, "overwrite": True})))
+    assert not only(engine.predict([a_job(seeds=(5,))], out=tmp_path)).skipped
 
 
 def test_one_bad_job_does_not_hurt_the_others(engine: Engine) -> None:

@@ -68,8 +68,9 @@ def fake_network(spec: ModelSpec, dtype: torch.dtype) -> Network:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("base", [PROTENIX_V1, PROTENIX_V2], ids=["v1", "v2"])
+@pytest.mark.parametrize(
+    ("base", "dtype"), [(PROTENIX_V1, torch.float32), (PROTENIX_V2, torch.bfloat16)], ids=["v1 fp32", "v2 bf16"]
+)
 def test_no_shape_depends_on_values(base: ModelSpec, dtype: torch.dtype) -> None:
     spec, ops = replace(base, n_pairformer=2, n_diffusion=2, n_confidence=1), select(ROWS)
     with FakeTensorMode():
