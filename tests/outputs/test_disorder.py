@@ -26,6 +26,19 @@ def test_surface_of_lone_atoms(assembled: Assemble) -> None:
     assert relative_surface(topology, coordinates, np.arange(topology.n_atom)).tolist() == [1.0, 1.0]
 
 
+def test_atoms_far_apart_need_no_more_memory(assembled: Assemble) -> None:
+    """Two halves of a chain show what each shows alone, whether side by side in space or worlds apart."""
+    topology = assembled([EntitySpec("protein", ("A",), "W" * 20)])
+    atoms = np.arange(topology.n_atom)
+    half = topology.atom_res < 10
+    coordinates = np.random.default_rng(0).uniform(-5, 5, (topology.n_atom, 3)).astype(np.float32)
+    alone = [relative_surface(topology, coordinates, atoms[side]) for side in (half, ~half)]
+    for apart in (1e2, 1e5):
+        moved = coordinates + half[:, None] * np.array([apart, -apart, apart], np.float32)
+        assert relative_surface(topology, moved, atoms) == pytest.approx(np.concatenate(alone), abs=0.03)
+    assert 0.1 < np.concatenate(alone).mean() < 0.9
+
+
 @pytest.mark.parametrize("length", [1, 2, 12, 13, 25, 60])
 def test_window_is_a_mirrored_mean(length: int) -> None:
     values = np.random.default_rng(length).uniform(0, 1, length)
