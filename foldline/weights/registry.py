@@ -33,10 +33,8 @@ def _protenix(name: str, summary: str, *aliases: str) -> Entry:
 
 ENTRIES = (
     _protenix("protenix-v2", "464 M parameters, pair width 256"),
-    _protenix("protenix_base_default_v1.0.0", "368 M parameters, templates, data to 2021-09-30", "protenix-v1"),
-    _protenix(
-        "protenix_base_20250630_v1.0.0", "368 M parameters, templates, data to 2025-06-30", "protenix-v1-20250630"
-    ),
+    _protenix("protenix_base_default_v1.0.0", "368 M parameters, templates", "protenix-v1"),
+    _protenix("protenix_base_20250630_v1.0.0", "368 M parameters, templates", "protenix-v1-20250630"),
     _protenix("protenix_base_default_v0.5.0", "368 M parameters, no templates", "protenix-v0.5"),
     _protenix("protenix_mini_default_v0.5.0", "134 M parameters, 5 sampler steps, no templates", "protenix-mini"),
     _protenix("protenix_tiny_default_v0.5.0", "110 M parameters, 5 sampler steps, no templates", "protenix-tiny"),
