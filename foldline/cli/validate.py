@@ -28,7 +28,7 @@ def validate(inputs: Inputs, quiet: Quiet = False, config: ConfigFile = None) ->
     jobs, faults = read_jobs(inputs, on_error="collect")
     for fault in faults:
         print_error(fault)
-    failed = len(faults)
+    good, failed = len(jobs), len(faults)
     components, conformers = Components.open(cache), Conformers(cache)
     try:
         for job in jobs:
@@ -36,7 +36,7 @@ def validate(inputs: Inputs, quiet: Quiet = False, config: ConfigFile = None) ->
                 lines = check(job, components, conformers)
             except FoldlineError as error:
                 print_error(error, f"job {job.name}: ")
-                failed += 1
+                good, failed = good - 1, failed + 1
                 continue
             if not quiet:
                 for line in lines:
@@ -44,7 +44,7 @@ def validate(inputs: Inputs, quiet: Quiet = False, config: ConfigFile = None) ->
     finally:
         conformers.close()
     if failed:
-        print(f"{failed} of {len(jobs) + len(faults)} have faults", file=sys.stderr)
+        print(f"faults: {failed}, jobs without: {good}", file=sys.stderr)
         raise typer.Exit(ExitCode.BAD_INPUT)
 
 

@@ -51,7 +51,14 @@ def test_validate_finds_faults(run: Command, job: Write, changes: dict[str, obje
     done = run("validate", job("good"), job("bad", **changes))
     assert done.code == 2 and done.out.startswith("ok good")
     fault, count = done.err.splitlines()
-    assert fault.startswith("error: ") and says in fault and count == "1 of 2 have faults"
+    assert fault.startswith("error: ") and says in fault and count == "faults: 1, jobs without: 1"
+
+
+def test_validate_counts_faults_and_not_their_jobs(run: Command, job: Write) -> None:
+    """A job may have several faults, and a fault may leave no job to count."""
+    done = run("validate", job("bad", protein={"sequence": "", "id": "a"}))
+    assert done.code == 2 and len(done.err.splitlines()) == 3
+    assert done.err.splitlines()[-1] == "faults: 2, jobs without: 0"
 
 
 def test_weights_list_and_show(run: Command, tmp_path: Path) -> None:
