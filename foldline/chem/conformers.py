@@ -115,10 +115,11 @@ def dictionary_conformer(component: Component, charge: np.ndarray) -> Conformer:
     masks = {name: np.isfinite(getattr(component, name)[heavy]).all(axis=1) for name in ("ideal", "model")}
     method = max(masks, key=lambda name: masks[name].sum())  # the first, ideal, where they are equal
     if not masks[method].any():
-        what = f"ligand {component.name!r}" if component.source == "smiles" else f"component {component.code!r}"
+        shown = component.name if len(component.name) <= 60 else f"{component.name[:60]}..."
+        what = f"SMILES {shown!r}" if component.source == "smiles" else f"component {component.code!r}"
         raise InputError(
             f"RDKit finds no conformer of {what} in the time it has, and there are no coordinates to use instead;"
-            " give the molecule as a component (userCCD with coordinates) or as an SDF file"
+            " give the molecule as a component with coordinates in userCCD"
         )
     pos = np.where(masks[method][:, None], getattr(component, method)[heavy], 0).astype(np.float32)
     name = "given" if component.source == "file" else method

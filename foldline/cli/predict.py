@@ -1,5 +1,6 @@
 """`foldline predict`: read jobs, make an engine, show its predictions."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,10 +70,24 @@ def predict(
         choice = SeedChoice(seeds=None if seeds is None else parse_seeds(seeds), num_seeds=num_seeds)
     except InputError as error:
         raise named_as_option(error) from error
+    _check_folder(out)
     jobs, faults = _read(inputs, choice, settings)
     with show:
         code = _run(jobs, faults, out, settings, show)
     raise typer.Exit(code)
+
+
+def _check_folder(out: Path) -> None:
+    """Whether the output folder can be made and written to; it is not made here.
+
+    Raises:
+        InputError: it or a part of its path is a file, or may not be written to.
+    """
+    place = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise InputError(f"{place} is a file: name a folder", path="--out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{place} cannot be written to: check its permissions, or name another folder", path="--out")
 
 
 def _read(inputs: list[str], choice: SeedChoice, settings: EngineConfig) -> tuple[list["Job"], list[InputError]]:

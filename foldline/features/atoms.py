@@ -60,8 +60,10 @@ def _atomic_numbers(topology: Topology) -> np.ndarray:
     if len(distinct) and numbers.min() < 1:
         atom = int(first[int(numbers.argmin())])
         residue = topology.atom_res[atom]
+        chain = topology.res_chain[residue]
         raise InputError(
             f"atom {str(topology.atom_name[atom])!r} of component {str(topology.res_name[residue])!r} in chain"
-            f" {topology.chain_id[topology.res_chain[residue]]} is of no element ({str(topology.element[atom])!r})"
+            f" {topology.chain_id[chain]} is of no element ({str(topology.element[atom])!r}): give another component",
+            path=f"$.sequences[{topology.chain_entity[chain]}].{topology.chain_kind[chain]}",
         )
     return numbers[which]

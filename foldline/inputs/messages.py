@@ -18,6 +18,11 @@ from foldline.inputs.faults import Faults, listed, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# An escaped surrogate without its other half (or the same letters after an escaped backslash).
+_HALF_CHARACTER = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _WANTED = {
     "string_type": ("text", "write it in double quotes"),
     "int_type": ("a whole number", "write one without quotes and decimal point"),
@@ -110,8 +115,9 @@ def parse_json(data: bytes | str, source: str) -> object:
     text = data if isinstance(data, str) else _decoded(data, source)
     if text.startswith("\ufeff"):
         _refuse("line 1 column 1: the file starts with a byte order mark: save it as UTF-8 without one", source)
+    half = _HALF_CHARACTER.search(text)
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as fault:
         _refuse(_syntax(fault, text), source)
     except _BadToken as fault:
@@ -120,6 +126,17 @@ def parse_json(data: bytes | str, source: str) -> object:
         _refuse("the JSON is nested too deeply to be a job: correct the brackets", source)
     except ValueError as fault:  # an integer with more digits than Python converts
         _refuse(f"a number in the file cannot be read ({fault}): shorten it", source)
+    if half is not None and _has_half_characters(value):
+        _refuse(f"{_place(text, half.start())}: {half.group()} is half of a character: take it out", source)
+    return value
+
+
+def _has_half_characters(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 class _BadToken(Exception):

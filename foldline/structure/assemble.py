@@ -48,7 +48,7 @@ def assemble(
     distinct = list(dict.fromkeys(variants))
     row = {variant: index for index, variant in enumerate(distinct)}
     blocks = np.array([row[variant] for variant in variants], np.int64)
-    table = BlockTable(distinct, as_source(conformers))
+    table = BlockTable(distinct, _placed(as_source(conformers), entities, plans))
     starts = table.starts(blocks)
 
     inner, inner_order = table.bonds(blocks)
@@ -123,6 +123,22 @@ def _plan(entity: EntitySpec, components: Components, notes: list[str]) -> Chain
         path = f"{entity.path}.ccdCodes"
         parts = [components.require(code, path=f"{path}[{i}]") for i, code in enumerate(entity.ccd_codes)]
     return ChainPlan([Variant(part) for part in parts], np.zeros(max(len(parts) - 1, 0), bool))
+
+
+def _placed(source: ConformerSource, entities: Sequence[EntitySpec], plans: Sequence[ChainPlan]) -> ConformerSource:
+    """The source, whose errors say where the component stands in the job."""
+    paths: dict[Component, str] = {}
+    for entity, plan in zip(entities, plans, strict=True):
+        for variant in plan.variants:
+            paths.setdefault(variant.component, entity.path)
+
+    def find(component: Component) -> Conformer:
+        try:
+            return source(component)
+        except InputError as error:
+            raise InputError(error.message, path=error.path or paths[component]) from error
+
+    return find
 
 
 def _parent(variant: Variant) -> str:

@@ -146,6 +146,19 @@ def test_bad_usage(run: Command, engine: Any, job: Write, tmp_path: Path, words:
     assert "Traceback" not in done.err
 
 
+def test_output_folders_that_cannot_be(
+    run: Command, engine: Any, job: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in ("file", "file/deeper"):
+        done = run("predict", job(), "--out", out, "--model", "m.pt")
+        assert (done.code, done.out) == (2, "") and not engine.made
+        assert done.err.startswith("error: --out: ") and done.err.endswith("file is a file: name a folder\n")
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    done = run("predict", job(), "--out", "new/folder", "--model", "m.pt")
+    assert done.code == 2 and "cannot be written to" in done.err and not (tmp_path / "new").exists()
+
+
 def test_every_fault_has_a_line(run: Command, engine: Any, job: Write) -> None:
     done = run("predict", job("a", protein={"sequence": "M7"}, modelSeeds=[-1]), "--out", "out", "--model", "m.pt")
     assert done.code == 2

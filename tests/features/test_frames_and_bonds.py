@@ -96,5 +96,6 @@ def test_an_atom_of_no_known_element_is_named(components: Components) -> None:
     odd = replace(component, code="ODD", element=np.array(["C", "O", "ZZ"]), source="user")
     given = {"ODD": Conformer(component.atom_name, np.eye(3, dtype=np.float32), np.ones(3, bool))}
     job = Job("odd", (1,), (Ligand(("A",), ("ODD",)),))
-    with pytest.raises(InputError, match="'O2' of component 'ODD' in chain A is of no element"):
+    with pytest.raises(InputError, match="'O2' of component 'ODD' in chain A is of no element") as caught:
         build_features(job, components=components.with_user({"ODD": odd}), conformers=given)
+    assert caught.value.path == "$.sequences[0].ligand"

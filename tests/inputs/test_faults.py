@@ -271,6 +271,8 @@ SYNTAX = {
     "repeated key": (b'{"a": {"name": "x"},\n "name": 1, "name": 2}', "line 2 column 13", '"name" stands twice'),
     "line break in a text": (b'{"name": "a\nb"}', "line 1 column 12", "line break"),
     "missing comma": (b'{"a": 1\n "b": 2}', "line 2 column 2", "not valid JSON"),
+    "first half of a character": (b'{"a": 1,\n "name": "x\\ud83dx"}', "line 2 column 12", "half of a character"),
+    "second half of a character": (b'{"name": "\\ud83d\\ude00 \\ude00"}', "line 1 column 24", "half of a character"),
 }
 
 
@@ -285,6 +287,13 @@ def test_json_syntax(case: str, tmp_path: Path) -> None:
     assert error.source.endswith("job.json")
     assert error.message.startswith(f"{place}: ")
     assert words in error.message
+
+
+@pytest.mark.parametrize("name", [r"\ud83d\ude00", r"a\\ud83d", r"\u00e9"])
+def test_whole_characters_may_be_escaped(name: str, af3: Callable[..., dict[str, Any]]) -> None:
+    text = json.dumps(af3()).replace('"name": "job"', f'"name": "{name}"')
+    (job,), errors = jobs_from_json(text)
+    assert not errors and job.name == json.loads(f'"{name}"')
 
 
 @pytest.mark.parametrize("data", ["[" * 100_000, "[" + "9" * 5000 + "]", '"text"', "[]", "[[]]", "null"])

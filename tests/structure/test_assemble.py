@@ -293,6 +293,17 @@ def test_fallback_conformers_are_said(components: Components) -> None:
     )
 
 
+def test_a_component_without_a_conformer_is_named_with_its_place(components: Components) -> None:
+    def none(component: Component) -> Conformer:
+        if component.code == "ATP":
+            raise InputError("no conformer")
+        return named_positions(component)
+
+    with pytest.raises(InputError) as caught:
+        assemble([protein("AG"), ligand("MG", "ATP")], [], components, none)
+    assert str(caught.value) == "$.sequences[1].ligand: no conformer"
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(["protein", "dna", "rna"]), data=st.data())
 def test_any_polymer_is_one_connected_molecule_with_its_end_atoms(
