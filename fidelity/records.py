@@ -1,5 +1,6 @@
 """Reading what upstream_side.py wrote: its arrays as our Features, its draws as our Tape, errors between tensors."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,9 @@ class Record:
 
     def modules(self) -> list[str]:
         """Names of upstream modules whose inputs were recorded."""
-        return sorted({k.split(".0.args")[0][5:] for k in self.tensors if k.startswith("taps.") and ".0.args" in k})
+        return sorted(
+            {re.split(r"\.0\.(?:args|kw)", k)[0][5:] for k in self.tensors if re.match(r"taps\..*\.0\.(args|kw)", k)}
+        )
 
     def features(self) -> Features:
         """Upstream's feature arrays in our form; ref_pos is the posed conformer."""

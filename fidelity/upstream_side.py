@@ -21,7 +21,8 @@ parser.add_argument("--base", help="folder that the job's paths are relative to 
 parser.add_argument("--out", required=True)
 parser.add_argument("--set", default="--model.N_cycle 2 --sample_diffusion.N_step 4 --sample_diffusion.N_sample 2")
 parser.add_argument("--taps", default="boundaries", choices=["none", "boundaries", "modules"])
-parser.add_argument("--template", action="store_true")
+parser.add_argument("--template", action="store_true", help="upstream's own template search results")
+parser.add_argument("--synthetic-templates", action="store_true", help="two made-up templates in place of found ones")
 parser.add_argument("--weights", help="also write a checkpoint in upstream's format here")
 parser.add_argument("--seed", type=int, default=7)
 parser.add_argument("--threads", type=int, default=1)
@@ -38,6 +39,9 @@ import numpy as np  # noqa: E402
 import ref_common as ref  # noqa: E402
 import torch  # noqa: E402
 from protenix.data.template import template_featurizer as tf  # noqa: E402
+from protenix.data.template import template_utils as tu  # noqa: E402
+
+Store = dict[str, torch.Tensor]
 
 torch.set_num_threads(args.threads)
 torch.cdist = functools.partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")  # exact differences
@@ -48,7 +52,7 @@ def redirect_autocast() -> None:
     original = torch.amp.autocast
 
     class OnCpu(original):
-        def __init__(self, device_type="cuda", *a, **k):
+        def __init__(self, _device_type: str = "cuda", *a: object, **k: object) -> None:
             super().__init__("cpu", *a, **k)
 
     torch.amp.autocast = torch.autocast = OnCpu
@@ -84,7 +88,7 @@ KINDS = (
 SKIP = ("diffusion_transformer.blocks",)  # attention inside conditioned blocks is compared as part of its block
 
 
-def tensors(value, prefix, store):
+def tensors(value: object, prefix: str, store: Store) -> None:
     """Flatten nested values into named tensors, copied."""
     if torch.is_tensor(value):
         store[prefix] = value.detach().clone()
@@ -96,7 +100,7 @@ def tensors(value, prefix, store):
             tensors(x, f"{prefix}.{k}", store)
 
 
-def attach(model, store):
+def attach(model: torch.nn.Module, store: Store) -> None:
     """Record the first calls of every boundary and, on request, inputs and outputs of every module with weights."""
     calls = {}
     for name, module in model.named_modules():
@@ -107,28 +111,36 @@ def attach(model, store):
         if not (boundary or single):
             continue
 
-        def before(_module, a, k, name=name, single=single):
-            calls[name] = calls.get(name, -1) + 1
-            if single and calls[name] == 0:
-                tensors(list(a), f"taps.{name}.0.args", store)
-                tensors(k, f"taps.{name}.0.kwargs", store)
-
-        def after(_module, _a, _k, out, name=name, boundary=boundary):
-            if calls[name] < (3 if boundary else 1):
-                tensors(out, f"taps.{name}.{calls[name]}.out", store)
-
-        module.register_forward_pre_hook(before, with_kwargs=True)
-        module.register_forward_hook(after, with_kwargs=True)
+        module.register_forward_pre_hook(functools.partial(record_inputs, name, single, calls, store), with_kwargs=True)
+        module.register_forward_hook(functools.partial(record_output, name, boundary, calls, store))
 
 
-def template_positions(features, store):
+def record_inputs(
+    name: str, wanted: bool, calls: dict[str, int], store: Store, _module: object, a: tuple, k: dict
+) -> None:
+    """Count the call; keep its inputs when it is the first."""
+    calls[name] = calls.get(name, -1) + 1
+    if wanted and calls[name] == 0:
+        tensors(list(a), f"taps.{name}.0.args", store)
+        tensors(k, f"taps.{name}.0.kwargs", store)
+
+
+def record_output(
+    name: str, boundary: bool, calls: dict[str, int], store: Store, _module: object, _a: tuple, out: object
+) -> None:
+    """Keep the output of the first call, or of the first three at a boundary."""
+    if calls[name] < (3 if boundary else 1):
+        tensors(out, f"taps.{name}.{calls[name]}.out", store)
+
+
+def template_positions(features: Store, store: Store) -> None:
     """Positions that the template features were made from, with upstream's own index tables."""
     aatype = features["template_aatype"].numpy()
     mask = features["template_atom_mask"].numpy()
     position = features["template_atom_positions"].numpy() * mask[..., None]
     for i in range(len(aatype)):
-        beta, beta_mask = tf.TemplateFeatures.pseudo_beta_fn(aatype[i], position[i], mask[i])
-        atoms = tf_index()[aatype[i], 0]
+        beta, beta_mask = tu.TemplateFeatures.pseudo_beta_fn(aatype[i], position[i], mask[i])
+        atoms = tu.RESTYPE_RIGIDGROUP_DENSE_ATOM_IDX[aatype[i], 0]
         rows = np.arange(len(aatype[i]))
         c, ca, n = (position[i][rows, atoms[:, k]] for k in range(3))
         c_mask, ca_mask, n_mask = (mask[i][rows, atoms[:, k]] for k in range(3))
@@ -138,14 +150,27 @@ def template_positions(features, store):
         store[f"templates.{i}.backbone_mask"] = torch.from_numpy((c_mask * ca_mask * n_mask) > 0)
 
 
-def tf_index():
-    from protenix.data.template import template_utils
-
-    return template_utils.RESTYPE_RIGIDGROUP_DENSE_ATOM_IDX
+def synthetic_templates(features: Store) -> Store:
+    """Two made-up templates over parts of the polymers and two empty slots, through upstream's own feature code."""
+    rng = np.random.default_rng(5)
+    aatype = features["template_aatype"].numpy().copy()
+    restype = features["restype"].numpy().argmax(-1)
+    n_token = aatype.shape[1]
+    position = np.zeros((4, n_token, 24, 3), np.float32)
+    mask = np.zeros((4, n_token, 24), bool)
+    walk = np.cumsum(rng.normal(0, 2.2, (n_token, 3)), 0)
+    for slot in range(2):
+        covered = (restype < 20) & (rng.random(n_token) < 0.8)
+        aatype[slot] = np.where(covered, restype, 31)
+        position[slot] = walk[:, None] + rng.normal(0, 1.5, (n_token, 24, 3))
+        mask[slot] = covered[:, None] & (rng.random((n_token, 24)) < 0.95)
+    made = tf.Templates(aatype=aatype, atom_positions=position, atom_mask=mask).as_protenix_dict()
+    return {k: torch.from_numpy(np.asarray(v)).to(features[k].dtype) for k, v in made.items()}
 
 
 def main() -> None:
-    store = {}
+    """Featurise, run, record."""
+    store: Store = {}
     sets = f"{args.set} --use_msa True --use_rna_msa True --use_template {args.template}"
     if args.taps == "modules":
         sets += " --enable_efficient_fusion False"
@@ -155,6 +180,8 @@ def main() -> None:
         configs.dtype = "bf16"
     data, _, _ = ref.featurize(configs, args.job, 0, args.seed)
     features = data["input_feature_dict"]
+    if args.synthetic_templates:
+        features.update(synthetic_templates(features))
     tensors(features, "features", store)
     template_positions(features, store)
     model = ref.build_model(configs)
@@ -169,7 +196,7 @@ def main() -> None:
     tensors(tape.to_dict(), "tape", store)
     for key in ("coordinate", "contact_probs", "plddt", "pae", "pde", "resolved"):
         store[f"outputs.{key}"] = prediction[key].detach().clone()
-    tensors({i: s for i, s in enumerate(prediction["summary_confidence"])}, "outputs.summary", store)
+    tensors(dict(enumerate(prediction["summary_confidence"])), "outputs.summary", store)
     torch.save(store, args.out)
     print("seconds", dict(log["time"]))
 
