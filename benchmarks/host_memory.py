@@ -35,8 +35,11 @@ def child(args: argparse.Namespace) -> None:
     result, plan = engine.predict_features(Features.load(Path(args.job)), Draws(1), lambda event: report(event, start))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     score = result.samples.confidences[0].ranking_score
-    print(f"{args.child:>5}  peak RSS {peak / 1e9:5.2f} GB   planned {plan.peak_bytes / 1e9:5.2f} GB   "
-          f"seconds {result.seconds}   ranking score {score:.4f}", flush=True)
+    print(
+        f"{args.child:>5}  peak RSS {peak / 1e9:5.2f} GB   planned {plan.peak_bytes / 1e9:5.2f} GB   "
+        f"seconds {result.seconds}   ranking score {score:.4f}",
+        flush=True,
+    )
 
 
 def report(event: object, start: float) -> None:

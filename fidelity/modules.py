@@ -67,12 +67,11 @@ def our_name(upstream: str) -> str | None:
     return None
 
 
-def _update(module: nn.Module, x: Tensor, *rest: object) -> Tensor:
-    """What an in-place module adds to x."""
-    before = x.clone()
-    x = x.clone()
-    module(x, *rest)
-    return x - before
+def _updated(module: nn.Module, x: Tensor, update: Tensor, *rest: object) -> Pair:
+    """(x after the in-place module, x plus upstream's update): the sum, since a small update of a large x cancels."""
+    ours = x.clone()
+    module(ours, *rest)
+    return ours, x + update
 
 
 def _inputs(record: Record, name: str) -> dict[str, Tensor]:
@@ -101,22 +100,22 @@ def compare_module(record: Record, upstream: str, ours: str, network: Network, b
         module(z, None, ops)
         return z, whole
     if kind == "tri_att_start":
-        return _update(module, x["0"], None, ops), whole
+        return _updated(module, x["0"], whole, None, ops)
     if kind == "tri_att_end":  # upstream hands over z transposed
-        return _update(module, x["0"].transpose(0, 1).contiguous(), None, ops).transpose(0, 1), whole
+        return _updated(module, x["0"].transpose(0, 1).contiguous(), whole.transpose(0, 1), None, ops)
     if kind == "opm":
         n, c_z = x["0"].shape[-2], network.spec.c_z
         z = torch.zeros(n, n, c_z)
         module(z, x["0"], None, ops)
         return z, whole
     if kind == "pwa":
-        return _update(module, x["0"], x["1"], None, ops), whole
+        return _updated(module, x["0"], whole, x["1"], None, ops)
     if kind == "single_attention":
-        return _update(module, x["a"], x["z"], None, ops), whole
+        return _updated(module, x["a"], whole, x["z"], None, ops)
     if kind == "relative":
         return module(batch.position, slice(0, batch.n_token)), whole
     if "transition" in kind:
-        return _update(module, x["0"], ops), whole
+        return _updated(module, x["0"], whole, ops)
     if re.match(r"diffusion\.transformer\.blocks", ours):
         transformer = network.diffusion.transformer
         index = int(kind)

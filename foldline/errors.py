@@ -1,12 +1,12 @@
 """Every error that Foldline raises on purpose, and the exit code it leads to.
 
-    FoldlineError                 something a user can act on; one sentence with the remedy
-    +-- InputError                bad job, file or option              exit code 2 before anything ran
-    +-- WeightsError              checkpoint not usable
-    +-- DoesNotFit                the job is larger than the device
-    +-- KernelUnavailable         an implementation was asked for by name and refuses
-    +-- NonFiniteOutput           the network produced NaN or Inf
-    +-- SearchError               an alignment or template search failed
+FoldlineError                 something a user can act on; one sentence with the remedy
++-- InputError                bad job, file or option              exit code 2 before anything ran
++-- WeightsError              checkpoint not usable
++-- DoesNotFit                the job is larger than the device
++-- KernelUnavailable         an implementation was asked for by name and refuses
++-- NonFiniteOutput           the network produced NaN or Inf
++-- SearchError               an alignment or template search failed
 """
 
 import enum
