@@ -74,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.safetensors"
         made.features.save(path)
-        print({k: v for k, v in made.features.sizes.items()}, flush=True)
+        print(dict(made.features.sizes), flush=True)
         for dtype in args.dtype:
             command = [sys.executable, __file__, str(path), args.checkpoint, "--child", dtype]
             for name in ("passes", "steps", "samples", "threads"):

@@ -9,8 +9,10 @@ Runs inside upstream's own environment (scripts/upstream-env); writes one file o
 import argparse
 import contextlib
 import functools
+import json
 import os
 import sys
+import time
 from pathlib import Path
 
 parser = argparse.ArgumentParser()
@@ -27,6 +29,7 @@ parser.add_argument("--weights", help="also write a checkpoint in upstream's for
 parser.add_argument("--seed", type=int, default=7)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--bf16", action="store_true", help="CPU autocast in place of upstream's CUDA autocast")
+parser.add_argument("--time", action="store_true", help="time the trunk pass and single diffusion steps, print JSON")
 args = parser.parse_args()
 
 for path in ("reference", "job", "out", "weights"):
@@ -150,6 +153,21 @@ def template_positions(features: Store, store: Store) -> None:
         store[f"templates.{i}.backbone_mask"] = torch.from_numpy((c_mask * ca_mask * n_mask) > 0)
 
 
+def time_steps(model: torch.nn.Module, call: dict, trunk_seconds: float) -> dict[str, float]:
+    """Seconds of the trunk pass and of one denoising step of five samples and of one, repeated from a recorded call."""
+    found = {"trunk pass": trunk_seconds}
+    for n, label in ((5, "diffusion step, 5 samples"), (1, "diffusion step, 1 sample")):
+        inputs = call | {"x_noisy": call["x_noisy"][:n], "t_hat_noise_level": call["t_hat_noise_level"][:n]}
+        best = float("inf")
+        for _ in range(4):
+            start = time.perf_counter()
+            with torch.no_grad():
+                model.diffusion_module(**inputs)
+            best = min(best, time.perf_counter() - start)
+        found[label] = best
+    return found
+
+
 def synthetic_templates(features: Store) -> Store:
     """Two made-up templates over parts of the polymers and two empty slots, through upstream's own feature code."""
     rng = np.random.default_rng(5)
@@ -189,6 +207,9 @@ def main() -> None:
         torch.save({"model": {"module." + k: v for k, v in model.state_dict().items()}}, args.weights)
     if args.taps != "none":
         attach(model, store)
+    call: dict = {}
+    if args.time:
+        model.diffusion_module.register_forward_pre_hook(lambda _m, _a, k: call.update(k), with_kwargs=True)
     tape = ref.Tape()
     context = torch.autocast("cpu", dtype=torch.bfloat16) if args.bf16 else contextlib.nullcontext()
     with context:
@@ -198,6 +219,8 @@ def main() -> None:
         store[f"outputs.{key}"] = prediction[key].detach().clone()
     tensors(dict(enumerate(prediction["summary_confidence"])), "outputs.summary", store)
     torch.save(store, args.out)
+    if args.time:
+        print(json.dumps(time_steps(model, call, log["time"]["pairformer"])))
     print("seconds", dict(log["time"]))
 
 
