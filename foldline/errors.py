@@ -6,6 +6,7 @@ FoldlineError                 something a user can act on; one sentence with the
 +-- DoesNotFit                the job is larger than the device
 +-- KernelUnavailable         an implementation was asked for by name and refuses
 +-- NonFiniteOutput           the network produced NaN or Inf
++-- WriteError                a result cannot be written
 +-- SearchError               an alignment or template search failed
 """
 
@@ -70,6 +71,12 @@ class NonFiniteOutput(FoldlineError):
     """The network's output holds NaN or Inf; nothing of it is written."""
 
     code = "non_finite_output"
+
+
+class WriteError(FoldlineError):
+    """A result cannot be written: the disk is full, or the folder may not be written to."""
+
+    code = "not_written"
 
 
 class SearchError(FoldlineError):

@@ -15,7 +15,7 @@ import torch
 from foldline.config import EngineConfig
 from foldline.engine.plan import Plan, Sizes, plan
 from foldline.engine.runner import RunOptions, SeedResult, run_seed
-from foldline.errors import DoesNotFit, FoldlineError, InputError
+from foldline.errors import DoesNotFit, FoldlineError, InputError, WriteError
 from foldline.execute import Event, InProcess, ignore
 from foldline.execute import Progress as Listener
 from foldline.models import Network
@@ -26,6 +26,7 @@ from foldline.weights.registry import checkpoint_path
 
 if TYPE_CHECKING:
     from foldline.chem.components import Components
+    from foldline.chem.conformers import Conformers
     from foldline.features.build import FeatureSet
     from foldline.inputs import Job
     from foldline.outputs.layout import SampleWriter
@@ -89,6 +90,7 @@ class Engine:
             torch.set_num_threads(self.config.threads)
         self._loaded: dict[str, torch.dtype] = {}
         self._sha256: str | None = None
+        self._conformers: Conformers | None = None
 
     @property
     def checkpoint_sha256(self) -> str:
@@ -193,6 +195,8 @@ class Engine:
             return self._run_seeds(prepared, features, chosen, draws, progress)
         except FoldlineError as error:
             return Prediction(job.name, error=error)
+        except OSError as error:
+            return Prediction(job.name, error=WriteError(f"the result cannot be written: {error.strerror or error}"))
         except torch.OutOfMemoryError:
             free = self.config.max_memory or available_bytes(self.device)
             hint = "the device ran out of memory; set --max-memory below what other programs leave free"
@@ -268,9 +272,10 @@ class Engine:
         from foldline.chem.conformers import Conformers
         from foldline.features.build import build_features
 
-        conformers = Conformers(cache_dir=self.config.cache_dir)
+        if self._conformers is None:
+            self._conformers = Conformers(cache_dir=self.config.cache_dir)
         msa = "none" if self.config.msa == "none" else "auto"
-        return build_features(job, components=components, conformers=conformers, msa=msa)
+        return build_features(job, components=components, conformers=self._conformers, msa=msa)
 
     def _writer(self, prepared: "_Prepared") -> "SampleWriter":
         from foldline import __version__
@@ -344,7 +349,8 @@ class Engine:
         from foldline import __version__
 
         c = self.config
-        options = [c.samples, c.recycles, c.steps, c.mc_dropout, c.msa, str(self._dtype()), self.device.type]
+        options = [c.samples, c.recycles, c.steps, c.mc_dropout, c.msa, c.save_embeddings]
+        options += [str(self._dtype()), self.device.type]
         text = json.dumps([data_json, options, self.checkpoint_sha256, __version__])
         return hashlib.sha256(text.encode()).hexdigest()
 

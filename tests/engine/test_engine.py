@@ -1,9 +1,10 @@
 """The engine from a checkpoint file to files of a prediction: alone, batched, interrupted, refused."""
 
+import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
-from foldline.errors import DoesNotFit, InputError, WeightsError
+from foldline.errors import DoesNotFit, InputError, WeightsError, WriteError
 from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
 from foldline.sampler import Draws, Tape
@@ -219,3 +220,22 @@ def test_models_and_devices_that_are_not_there(tmp_path: Path) -> None:
 def test_the_hash_of_the_checkpoint_is_recorded(engine: Engine, checkpoint: Path, straight: Path) -> None:
     record = json.loads((straight / "pair" / "pair_run.json").read_text())
     assert record["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+
+def test_a_full_disk_ends_one_job_only(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from foldline.outputs import layout
+
+    real = layout.write_atomically
+
+    def full_for_the_first(path: Path, pieces: Iterable[bytes]) -> None:
+        if "first" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, pieces)
+
+    monkeypatch.setattr(layout, "write_atomically", full_for_the_first)
+    jobs = [a_job("first", seeds=(1,)), a_job("second", seeds=(1,))]
+    first, second = engine.predict(jobs, out=tmp_path)
+    assert isinstance(first.error, WriteError)
+    assert "No space left on device" in str(first.error)
+    assert second.error is None
+    assert (tmp_path / "second" / "second_run.json").is_file()
