@@ -55,8 +55,8 @@ def redirect_autocast() -> None:
     original = torch.amp.autocast
 
     class OnCpu(original):
-        def __init__(self, _device_type: str = "cuda", *a: object, **k: object) -> None:
-            super().__init__("cpu", *a, **k)
+        def __init__(self, *a: object, device_type: str = "", **k: object) -> None:
+            super().__init__("cpu", *a[1:], **k)
 
     torch.amp.autocast = torch.autocast = OnCpu
     torch.cuda.amp.autocast = lambda *a, **k: OnCpu("cpu", *a, **k)
