@@ -21,7 +21,7 @@ import torch
 from fidelity.presets import SPECS
 from fidelity.records import Record, difference
 from fidelity.weights import random_network
-from foldline.engine.plan import work_sizes
+from foldline.engine.plan import Sizes, plan, work_sizes
 from foldline.models import Batch, Network
 from foldline.ops import select
 
@@ -63,7 +63,8 @@ def ours(record: Record, preset: str) -> tuple[dict[str, float], float]:
     found = {}
     results = {}
     for dtype in (torch.bfloat16, torch.float32):
-        network = random_network(spec, dtype_of=lambda n, d=dtype: d if _trunk(n) else torch.float32)
+        sizes = Sizes(features.n_token, features.n_atom, len(features.msa))
+        network = random_network(spec, dtype_of=plan(sizes, spec, 1 << 40, dtype=dtype).dtype_of)
         batch = Batch.of(features, tape.ref_pos(features), "cpu", spec.max_msa)
         start = time.perf_counter()
         s_inputs = network.trunk.embed_inputs(batch, ops)
@@ -85,10 +86,6 @@ def ours(record: Record, preset: str) -> tuple[dict[str, float], float]:
         lambda x, t: network.diffusion(x, t, fixed, None, ops), spec, tape.samples(range(5)), mask, n_step=3
     )
     return found, difference("coordinates", coordinates, record["outputs.coordinate"]).rms
-
-
-def _trunk(name: str) -> bool:
-    return name.startswith(("trunk.", "distogram.")) and not name.startswith("trunk.input_encoder.")
 
 
 def main() -> int:

@@ -22,11 +22,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of tests that run Protenix itself."""
-    config.addinivalue_line("markers", "upstream: runs Protenix in the interpreter given by --upstream-python")
-
-
 @pytest.fixture(scope="session")
 def upstream_python(request: pytest.FixtureRequest) -> Path:
     """The interpreter that has Protenix; the test is skipped without one."""

@@ -8,17 +8,13 @@ import torch
 from fidelity.presets import SPECS, run_upstream
 from fidelity.records import Record, difference
 from fidelity.weights import random_network
+from foldline.engine.plan import Sizes, plan
 from foldline.models import Batch
 from foldline.ops import Rows, select
 
 pytestmark = pytest.mark.upstream
 ROOT = Path(__file__).resolve().parents[2]
 JOB = ROOT / "tests" / "data" / "fidelity" / "protenix.json"
-
-
-def dtype_of(name: str) -> torch.dtype:
-    low = name.startswith(("trunk.", "distogram.")) and not name.startswith("trunk.input_encoder.")
-    return torch.bfloat16 if low else torch.float32
 
 
 def test_no_farther_than_upstreams_own(upstream_python: Path, tmp_path: Path) -> None:
@@ -35,7 +31,9 @@ def test_no_farther_than_upstreams_own(upstream_python: Path, tmp_path: Path) ->
     exact, low = records
     features, tape = exact.features(), exact.tape()
     assert torch.equal(exact["tape.msa_indices.1"], low["tape.msa_indices.1"])
-    network, ops = random_network(SPECS["small_v1"], dtype_of=dtype_of), select(Rows())
+    spec, ops = SPECS["small_v1"], select(Rows())
+    sizes = Sizes(features.n_token, features.n_atom, len(features.msa))
+    network = random_network(spec, dtype_of=plan(sizes, spec, 1 << 40, dtype=torch.bfloat16).dtype_of)
     batch = Batch.of(features, tape.ref_pos(features), "cpu", network.spec.max_msa)
     with torch.inference_mode():
         s_inputs = network.trunk.embed_inputs(batch, ops).to(torch.bfloat16)
