@@ -407,7 +407,7 @@ def describe(features: Features, chosen: Plan) -> str:
         "biases kept" if chosen.keep_biases else "biases made at each step",
         "weights by stage" if chosen.staged_weights else "weights resident",
         *(["z put away while sampling"] if chosen.park_pair else []),
-        f"{chosen.sample_batch} samples at once",
+        f"{chosen.diffusion_batch} samples at once",
     ]
     size = f"{features.n_token} tokens, {features.n_atom} atoms"
     return f"{size}, {'/'.join(sorted(kinds))}, {', '.join(extras)}, about {chosen.peak_bytes / 2**30:.1f} GiB"

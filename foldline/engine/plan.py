@@ -1,6 +1,7 @@
 """Plan: precision, work sizes and what is kept, decided from sizes and memory before anything runs. Pure functions."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
 import torch
@@ -11,6 +12,10 @@ from foldline.ops import Rows
 
 GIB = 2**30
 PROCESS_BYTES = 600_000_000  # interpreter, libraries and what the allocator keeps, on a CPU
+SAMPLES_TOGETHER = 5  # samples of one seed drawn together however many tokens there are
+TOKENS_TOGETHER = {"cpu": 4_096, "cuda": 16_384}  # tokens x samples of a diffusion batch that several seeds share
+PAIRS_TOGETHER = {"cpu": 128**2, "cuda": 1024**2}  # token pairs x seeds of a trunk that several seeds share
+ROW_HALVINGS = 3  # how often row blocks may be halved
 
 
 @dataclass(frozen=True)
@@ -21,26 +26,45 @@ class Sizes:
     n_atom: int
     n_msa: int
     n_sample: int = 5
+    n_seed: int = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a plan was asked for."""
+
+    sizes: Sizes
+    spec: ModelSpec
+    device: str  # device type: "cpu" or "cuda"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one job runs. `peak_bytes` is the estimate of the largest stage, weights included."""
+    """How one job runs. `stage_bytes` are the estimated device peaks of every stage, weights included."""
 
+    bucket: tuple[int, int]  # tokens and atoms, padding included
     trunk_dtype: torch.dtype
     diffusion_dtype: torch.dtype
     confidence_dtype: torch.dtype
     rows: Rows
-    sample_batch: int
-    keep_biases: bool
-    staged_weights: bool
+    seed_batch: int  # seeds whose trunks run along a leading axis; 1 = one after another
+    diffusion_batch: int  # seeds x samples of one diffusion batch; a multiple of the samples where it is above them
+    job_batch: int  # jobs of one bucket in one forward pass
+    keep_biases: bool  # attention biases of all diffusion blocks are held, not made again at each step
+    staged_weights: bool  # only the weights of the running stage are on the device
     park_pair: bool  # z rests on the host, or in a file, while samples are drawn
     stage_bytes: dict[str, int]
+    request: Request = field(repr=False)
 
     @property
     def peak_bytes(self) -> int:
         """Estimated peak over all stages."""
         return max(self.stage_bytes.values())
+
+    @property
+    def seed_group(self) -> int:
+        """Seeds that are taken through trunk, diffusion and confidence together; their trunk results are held."""
+        return max(self.seed_batch, -(-self.diffusion_batch // self.request.sizes.n_sample))
 
     def dtype_of(self, name: str) -> torch.dtype:
         """Precision of a parameter; the input embedder is always fp32 (positions go through it)."""
@@ -50,10 +74,19 @@ class Plan:
             return self.diffusion_dtype
         return self.confidence_dtype if name.startswith("confidence.") else self.trunk_dtype
 
+    def smaller(self) -> "Plan | None":
+        """The next rung of the ladder: fewer seeds, then fewer samples, then fewer rows, then the host; None = none."""
+        for concede in CONCESSIONS:
+            leaner = concede(self)
+            if leaner is not None:
+                return _estimated(leaner)
+        return None
+
     def record(self) -> dict[str, object]:
         """The plan as plain values, for the run's record."""
         plain = {k: str(v).removeprefix("torch.") if isinstance(v, torch.dtype) else v for k, v in vars(self).items()}
-        return plain | {"rows": asdict(self.rows), "peak_bytes": self.peak_bytes}
+        del plain["request"]
+        return plain | {"rows": asdict(self.rows), "bucket": list(self.bucket), "peak_bytes": self.peak_bytes}
 
 
 def parameter_bytes(spec: ModelSpec, dtypes: Plan) -> dict[str, int]:
@@ -81,42 +114,50 @@ def plan(
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
-    In order of what they cost in time: keep the token attention biases of all diffusion blocks, sample all together,
-    hold all weights, keep z where it is while samples are drawn; each is given up while the estimate is above the
-    memory.
+    The richest plan first; while a stage is above the memory, the first concession of the ladder that makes such a
+    stage smaller. A concession that does nothing for a stage that does not fit is not made.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    low = dtype == torch.bfloat16
-    n = sizes.n_token
+    chosen = richest(sizes, spec, dtype=dtype, device=device)
+    while chosen.peak_bytes > memory_bytes:
+        leaner = next(_helpful(chosen, memory_bytes), None) or chosen.smaller()
+        if leaner is None:
+            low = dtype == torch.bfloat16
+            hint = "use a device with more memory" if low else "use --dtype bf16 or a device with more memory"
+            raise DoesNotFit(sizes.n_token, chosen.peak_bytes, memory_bytes, hint)
+        chosen = leaner
+    return chosen
+
+
+def richest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Plan:
+    """The plan of a device whose memory has no end."""
+    low, n = dtype == torch.bfloat16, sizes.n_token
     chosen = Plan(
+        bucket=(n, sizes.n_atom),
         trunk_dtype=dtype,
         diffusion_dtype=torch.bfloat16 if low and n > spec.fp32_diffusion_to else torch.float32,
         confidence_dtype=torch.bfloat16 if low and n > spec.fp32_confidence_to else torch.float32,
         rows=work_sizes(n, device),
-        sample_batch=max(1, min(sizes.n_sample, 5)),
+        seed_batch=max(1, min(sizes.n_seed, PAIRS_TOGETHER[device] // n**2)),
+        diffusion_batch=_drawn_together(sizes, device),
+        job_batch=1,
         keep_biases=True,
         staged_weights=False,
         park_pair=False,
         stage_bytes={},
+        request=Request(sizes, spec, device),
     )
-    weights = parameter_bytes(spec, chosen)
-    while True:
-        chosen = replace(chosen, stage_bytes=_stages(sizes, spec, chosen, weights, device))
-        if chosen.peak_bytes <= memory_bytes:
-            return chosen
-        if chosen.keep_biases:
-            chosen = replace(chosen, keep_biases=False)
-        elif chosen.sample_batch > 1:
-            chosen = replace(chosen, sample_batch=chosen.sample_batch // 2)
-        elif not chosen.staged_weights:
-            chosen = replace(chosen, staged_weights=True)
-        elif not chosen.park_pair:
-            chosen = replace(chosen, park_pair=True)
-        else:
-            hint = "use --dtype bf16 or a device with more memory" if not low else "use a device with more memory"
-            raise DoesNotFit(n, chosen.peak_bytes, memory_bytes, hint)
+    return _estimated(chosen)
+
+
+def _drawn_together(sizes: Sizes, device: str) -> int:
+    """Samples of a diffusion batch: all of several seeds while they are few tokens, else some of one seed."""
+    seeds = TOKENS_TOGETHER[device] // (sizes.n_token * sizes.n_sample)
+    if seeds > 1 and sizes.n_seed > 1:
+        return min(seeds, sizes.n_seed) * sizes.n_sample
+    return min(sizes.n_sample, max(SAMPLES_TOGETHER, TOKENS_TOGETHER[device] // sizes.n_token))
 
 
 def work_sizes(n_token: int, device: str) -> Rows:
@@ -126,8 +167,70 @@ def work_sizes(n_token: int, device: str) -> Rows:
     return Rows(pair=max(262_144, 64 * n_token), point=262_144, msa=1_048_576)
 
 
-def _stages(sizes: Sizes, spec: ModelSpec, p: Plan, weights: dict[str, int], device: str) -> dict[str, int]:
+def _fewer_seeds(p: Plan) -> Plan | None:
+    """Half the seeds along the leading axis of the trunk, then half those of a diffusion batch."""
+    n_sample = p.request.sizes.n_sample
+    if p.seed_batch > 1:
+        return replace(p, seed_batch=p.seed_batch // 2)
+    if p.diffusion_batch > n_sample:
+        return replace(p, diffusion_batch=p.diffusion_batch // n_sample // 2 * n_sample)
+    return None
+
+
+def _no_biases(p: Plan) -> Plan | None:
+    return replace(p, keep_biases=False) if p.keep_biases else None
+
+
+def _fewer_samples(p: Plan) -> Plan | None:
+    return replace(p, diffusion_batch=p.diffusion_batch // 2) if p.diffusion_batch > 1 else None
+
+
+def _fewer_rows(p: Plan) -> Plan | None:
+    """Row blocks of half the size, a few times, and at least one row."""
+    most = work_sizes(p.bucket[0], p.request.device)
+    if p.rows.point <= most.point >> ROW_HALVINGS:
+        return None
+    return replace(p, rows=Rows(pair=p.rows.pair // 2, point=p.rows.point // 2, msa=p.rows.msa // 2))
+
+
+def _weights_by_stage(p: Plan) -> Plan | None:
+    return replace(p, staged_weights=True) if not p.staged_weights else None
+
+
+def _pair_on_host(p: Plan) -> Plan | None:
+    return replace(p, park_pair=True) if not p.park_pair else None
+
+
+# in the order in which they are made: what costs least time for what it gives comes first
+CONCESSIONS: tuple[Callable[[Plan], Plan | None], ...] = (
+    _fewer_seeds,
+    _no_biases,
+    _fewer_samples,
+    _fewer_rows,
+    _weights_by_stage,
+    _pair_on_host,
+)
+
+
+def _helpful(p: Plan, memory_bytes: int) -> Iterator[Plan]:
+    """The plans one concession away that make a stage smaller that is above the memory."""
+    over = [stage for stage, size in p.stage_bytes.items() if size > memory_bytes]
+    for concede in CONCESSIONS:
+        leaner = concede(p)
+        if leaner is not None:
+            leaner = _estimated(leaner)
+            if any(leaner.stage_bytes[stage] < p.stage_bytes[stage] for stage in over):
+                yield leaner
+
+
+def _estimated(p: Plan) -> Plan:
+    """The plan with its estimates."""
+    return replace(p, stage_bytes=_stages(p))
+
+
+def _stages(p: Plan) -> dict[str, int]:
     """Estimated bytes at the peak of every stage."""
+    sizes, spec, device, weights = p.request.sizes, p.request.spec, p.request.device, parameter_bytes(p.request.spec, p)
     n, pairs = sizes.n_token, sizes.n_token**2
     trunk, diff, conf = p.trunk_dtype.itemsize, p.diffusion_dtype.itemsize, p.confidence_dtype.itemsize
     z = pairs * spec.c_z * trunk
@@ -137,17 +240,18 @@ def _stages(sizes: Sizes, spec: ModelSpec, p: Plan, weights: dict[str, int], dev
     operand = pairs * spec.c_tri_mul * trunk
     template = pairs * (2 * spec.c_template + spec.c_tri_mul_template) * trunk if spec.n_template else 0
     bias = pairs * spec.n_head_token * diff * (spec.n_diffusion if p.keep_biases else 1)
-    atom = sizes.n_atom * 4 * (6 * 4 * 128 + 7 * 6 * spec.c_atom + 40 * spec.c_atom * p.sample_batch)
-    token = p.sample_batch * n * spec.c_token * diff * 16
+    atom = sizes.n_atom * 4 * (6 * 4 * 128 + 7 * 6 * spec.c_atom + 40 * spec.c_atom * p.diffusion_batch)
+    token = p.diffusion_batch * n * spec.c_token * diff * 16
     pair_z = pairs * spec.c_z * diff
     process = PROCESS_BYTES if device == "cpu" else 0
     conditioning = max(z + pair_z, pair_z + bias + token + (0 if p.park_pair else z)) + atom
     scoring = max(z, pairs * spec.c_tri_mul * conf) + pairs * spec.c_z * conf
     if sizes.n_sample > 1:
         scoring += z
+    waiting = (p.seed_group - 1) * z
     totals = {
-        "trunk": held["trunk"] + z + max(operand + alignment, template) + block,
+        "trunk": held["trunk"] + z + p.seed_batch * max(operand + alignment, template) + block,
         "diffusion": held["diffusion"] + conditioning + block,
         "confidence": held["confidence"] + scoring + 5 * pairs * 4 + block,
     }
-    return {stage: total + process for stage, total in totals.items()}
+    return {stage: total + process + waiting for stage, total in totals.items()}

@@ -175,8 +175,8 @@ def run_diffusion(run: Run, trunk: TrunkResult, steps: int) -> Tensor:
     if mask is None:
         mask = torch.ones_like(batch.atoms.to_token, dtype=torch.bool)
     found = []
-    for start in range(0, n_sample, run.plan.sample_batch):
-        chosen = range(start, min(start + run.plan.sample_batch, n_sample))
+    for start in range(0, n_sample, run.plan.diffusion_batch):
+        chosen = range(start, min(start + run.plan.diffusion_batch, n_sample))
         done, total = start * steps, n_sample * steps
 
         def on_step(step: int, done: int = done, width: int = len(chosen), total: int = total) -> None:

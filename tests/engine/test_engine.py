@@ -160,12 +160,12 @@ def test_draws_replay_one_seed(engine: Engine) -> None:
 @pytest.fixture(scope="module")
 def from_features(engine: Engine) -> np.ndarray:
     result, chosen = engine.predict_features(FEATURES, Draws(3))
-    assert not chosen.staged_weights and chosen.sample_batch == 2
+    assert not chosen.staged_weights and chosen.diffusion_batch == 2
     return result.samples.coordinates
 
 
 def test_weights_brought_stage_by_stage_give_the_same(checkpoint: Path, from_features: np.ndarray) -> None:
-    """With less memory: one sample at a time, biases made at each step, one stage's weights at a time."""
+    """With the least memory that is enough: among other things, one stage's weights at a time."""
     full = Engine(checkpoint, config=EngineConfig(**SETTINGS))
     least = full.plan_for(FEATURES)
     while True:
@@ -175,7 +175,7 @@ def test_weights_brought_stage_by_stage_give_the_same(checkpoint: Path, from_fea
         except DoesNotFit as error:
             assert "more memory" in str(error)
             break
-    assert least.staged_weights and least.sample_batch == 1 and not least.keep_biases
+    assert least.staged_weights
     lean = Engine(checkpoint, config=EngineConfig(**(SETTINGS | {"max_memory": least.peak_bytes})))
     for _ in range(2):  # the second run has to bring the first stage back
         result, chosen = lean.predict_features(FEATURES, Draws(3))

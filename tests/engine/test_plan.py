@@ -1,7 +1,8 @@
 """Plans: what is given up as memory shrinks, in which order, and what is said when nothing fits."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import groupby, pairwise
 
 import pytest
 import torch
@@ -17,9 +18,16 @@ SIZES = Sizes(n_token=2000, n_atom=16_000, n_msa=4096)
 PLENTY = 1 << 50
 
 
-def leanness(p: Plan) -> tuple[bool, bool, int, bool]:
-    """What a plan has given up; larger is leaner."""
-    return p.park_pair, p.staged_weights, -p.sample_batch, not p.keep_biases
+def leanness(p: Plan) -> tuple[float, ...]:
+    """What a plan has given up, each number larger where it is leaner."""
+    return (
+        -p.seed_batch,
+        -p.diffusion_batch,
+        not p.keep_biases,
+        -p.rows.point,
+        p.staged_weights,
+        p.park_pair,
+    )
 
 
 def rungs(sizes: Sizes = SIZES, spec: ModelSpec = PROTENIX_V1, dtype: torch.dtype = torch.float32) -> list[Plan]:
@@ -34,41 +42,50 @@ def rungs(sizes: Sizes = SIZES, spec: ModelSpec = PROTENIX_V1, dtype: torch.dtyp
 
 def test_plenty_of_memory_gives_everything() -> None:
     p = plan(SIZES, PROTENIX_V1, PLENTY)
-    assert (p.keep_biases, p.sample_batch, p.staged_weights, p.park_pair) == (True, 5, False, False)
+    assert (p.keep_biases, p.diffusion_batch, p.staged_weights, p.park_pair) == (True, 5, False, False)
     assert {p.trunk_dtype, p.diffusion_dtype, p.confidence_dtype} == {torch.float32}
-    assert set(p.stage_bytes) == {"trunk", "diffusion", "confidence"}
     assert p.peak_bytes == max(p.stage_bytes.values()) > 4 * 368e6
 
 
-@pytest.mark.parametrize(
-    ("sizes", "dtype"),
-    [
-        (SIZES, torch.float32),
-        (SIZES, torch.bfloat16),
-        (Sizes(n_token=300, n_atom=20_000, n_msa=1), torch.float32),
-        (Sizes(n_token=3000, n_atom=120_000, n_msa=1), torch.bfloat16),
-    ],
-    ids=str,
-)
-def test_order_of_concessions(sizes: Sizes, dtype: torch.dtype) -> None:
-    """Biases first, then samples together, then resident weights, then z while samples are drawn."""
-    found = [leanness(p) for p in rungs(sizes, dtype=dtype)]
-    order = [
-        (False, False, -5, False),
-        (False, False, -5, True),
-        (False, False, -2, True),
-        (False, False, -1, True),
-        (False, True, -1, True),
-        (True, True, -1, True),
+def ladder(p: Plan) -> list[Plan]:
+    """The plan and all rungs below it."""
+    found = [p]
+    while (below := found[-1].smaller()) is not None:
+        found.append(below)
+    return found
+
+
+def test_the_ladder_goes_from_seeds_over_samples_and_rows_to_the_host() -> None:
+    first = replace(plan(Sizes(64, 512, 10, n_seed=4), PROTENIX_V1, PLENTY), seed_batch=4)
+    assert (first.seed_batch, first.diffusion_batch, first.seed_group) == (4, 20, 4)
+    seen = ladder(first)
+    changed = [
+        [f.name for f in fields(a) if f.name != "stage_bytes" and getattr(a, f.name) != getattr(b, f.name)]
+        for a, b in pairwise(seen)
     ]
-    assert found[0] == order[0] and len(found) >= 3
-    assert found == [step for step in order if step in found], "each rung once, in order"
+    assert [names for names, _ in groupby(changed)] == [
+        ["seed_batch"],
+        ["diffusion_batch"],
+        ["keep_biases"],
+        ["diffusion_batch"],
+        ["rows"],
+        ["staged_weights"],
+        ["park_pair"],
+    ]
+    assert seen[-1].seed_batch == seen[-1].diffusion_batch == seen[-1].seed_group == 1
+    assert [p.diffusion_batch for p in seen if p.keep_biases] == [20, 20, 20, 10, 5], "whole seeds"
+    assert all(b.peak_bytes <= a.peak_bytes for a, b in pairwise(seen))
 
 
-def test_putting_z_away_is_the_last_resort() -> None:
-    """Where drawing samples takes most."""
-    last = rungs(Sizes(n_token=3000, n_atom=120_000, n_msa=1), dtype=torch.bfloat16)[-1]
-    assert last.park_pair and last.stage_bytes["diffusion"] == last.peak_bytes
+def test_no_concession_without_effect() -> None:
+    """Where only the trunk is too large, nothing of diffusion is given up."""
+    sizes = Sizes(n_token=3000, n_atom=3000, n_msa=16_384)
+    rich = plan(sizes, PROTENIX_V1, PLENTY)
+    rich = plan(replace(sizes, n_sample=1), PROTENIX_V1, PLENTY)
+    diffusion = max(size for stage, size in rich.stage_bytes.items() if stage.startswith("diffusion"))
+    lean = plan(replace(sizes, n_sample=1), PROTENIX_V1, max(diffusion, rich.peak_bytes - 1))
+    if rich.peak_bytes > diffusion:
+        assert lean.keep_biases and lean.diffusion_batch == rich.diffusion_batch
 
 
 @settings(deadline=None, max_examples=25)
@@ -86,7 +103,7 @@ def test_more_memory_is_never_leaner(n: int, n_msa: int, dtype: torch.dtype, dat
             assert error.available == available < error.needed
             continue
         assert p.peak_bytes <= available
-        assert before is None or leanness(p) <= leanness(before)
+        assert before is None or all(a <= b for a, b in zip(leanness(p), leanness(before), strict=True))
         before = p
 
 
@@ -104,7 +121,7 @@ def test_an_estimate_grows_with_every_size() -> None:
 
 @pytest.mark.parametrize(("n_sample", "batch"), [(1, 1), (3, 3), (5, 5), (40, 5)])
 def test_samples_together(n_sample: int, batch: int) -> None:
-    assert plan(replace(SIZES, n_sample=n_sample), PROTENIX_V1, PLENTY).sample_batch == batch
+    assert plan(replace(SIZES, n_sample=n_sample), PROTENIX_V1, PLENTY).diffusion_batch == batch
 
 
 def test_nothing_fits() -> None:

@@ -75,7 +75,7 @@ def test_a_second_run_is_equal_to_the_bit(network: Network, plain: SeedResult) -
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_batches_of_samples(network: Network, plain: SeedResult, batch: int) -> None:
-    assert_same(run(network, sample_batch=batch), plain, 1e-5, 1e-4)
+    assert_same(run(network, diffusion_batch=batch), plain, 1e-5, 1e-4)
 
 
 def test_a_sample_does_not_depend_on_how_many_follow(network: Network, plain: SeedResult) -> None:
@@ -140,7 +140,7 @@ def test_a_tape_replays_a_seed(network: Network, plain: SeedResult) -> None:
     arrays["noise"] = np.stack([source.noise(i, N_ATOM).numpy() for i in range(n_step)])
     assert_same(run(network, draws=Tape(99, arrays)), plain, 0.0)
     padded = with_garbage(FEATURES, N_token=36, N_atom=192)
-    assert_same(run(network, padded, Tape(99, arrays), sample_batch=2), plain, 1e-5, 1e-4)
+    assert_same(run(network, padded, Tape(99, arrays), diffusion_batch=2), plain, 1e-5, 1e-4)
 
 
 def test_seeds_differ(network: Network, plain: SeedResult) -> None:
@@ -171,7 +171,7 @@ def test_progress_and_stages(network: Network) -> None:
         network,
         FEATURES,
         Draws(3),
-        a_plan(network, sample_batch=2),
+        a_plan(network, diffusion_batch=2),
         replace(OPTIONS, n_sample=3),
         progress=lambda *event: events.append(event),
         weights=stages.append,
