@@ -244,4 +244,4 @@ class AtomAttentionDecoder(nn.Module):
         """Position update, float32 [*b, N_atom, 3], from tokens a [*b, N_token, c_token] and atoms q; q is used up."""
         q += gather_tokens(self.a(a), to_token)
         self.transformer(q, conditions, ops)
-        return F.linear(self.norm_q(q).float(), self.out.weight.float())
+        return self.out.in_float32(self.norm_q(q).float())

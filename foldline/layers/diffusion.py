@@ -15,6 +15,7 @@ from foldline.layers.primitives import Blocks, LayerNorm, Linear
 from foldline.layers.relative import Positions, RelativePositionEncoding
 from foldline.ops import Ops, row_blocks
 from foldline.ops.attention_pair_bias import AttentionWeights, pair_bias
+from foldline.shapes import PairRows
 
 
 class Modulation(NamedTuple):
@@ -208,7 +209,7 @@ class DiffusionConditioning(nn.Module):
         self.transition_s1 = Transition(c_s, 2)
         self.transition_s2 = Transition(c_s, 2)
 
-    def pair(self, z_trunk: Tensor, position: Positions, dtype: torch.dtype, ops: Ops) -> Tensor:
+    def pair(self, z_trunk: Tensor | PairRows, position: Positions, dtype: torch.dtype, ops: Ops) -> Tensor:
         """Pair conditioning [*b, N_token, N_token, c_z] in `dtype` (Alg. 21, lines 1-5); the same for all steps."""
         n_token = z_trunk.shape[-2]
         z = torch.empty(z_trunk.shape, dtype=dtype, device=z_trunk.device)

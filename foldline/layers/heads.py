@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldline.layers.pairformer import PairformerStack
 from foldline.layers.primitives import LayerNorm, Linear
 from foldline.ops import Ops, row_blocks
+from foldline.shapes import PairRows
 
 
 def bin_centers(low: float, high: float, n_bin: int, device: torch.device | None = None) -> Tensor:
@@ -71,11 +71,11 @@ class ConfidenceHead(nn.Module):
         self.norm_resolved = LayerNorm(c_s)
         self.resolved = nn.Parameter(torch.empty(n_slot, c_s, 2), requires_grad=False)
 
-    def embed(self, z: Tensor, s_inputs: Tensor, x: Tensor, z_out: Tensor, ops: Ops) -> None:
+    def embed(self, z: Tensor | PairRows, s_inputs: Tensor, x: Tensor, z_out: Tensor, ops: Ops) -> None:
         """Write z, the input single and the distances of one sample into z_out [N_token, N_token, c_z].
 
         Args:
-            z: trunk pair representation [N_token, N_token, c_z], left as it is; any dtype, on any device.
+            z: trunk pair representation [N_token, N_token, c_z], left as it is; any dtype, may rest elsewhere.
             s_inputs: [N_token, c_s_inputs].
             x: representative atoms [N_token, 3], float32, Å.
             z_out: the buffer.
@@ -126,4 +126,4 @@ class ConfidenceHead(nn.Module):
 
 def _linear32(norm: LayerNorm, linear: Linear, x: Tensor) -> Tensor:
     """Norm and projection in float32 whatever the parameters' dtype."""
-    return F.linear(norm.in_float32(x), linear.weight.float())
+    return linear.in_float32(norm.in_float32(x))

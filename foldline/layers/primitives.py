@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foldline.ops.linear import linear
+
 Block = TypeVar("Block", bound=nn.Module)
 
 
@@ -35,11 +37,15 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to the last axis."""
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
     def positions(self, x: Tensor) -> Tensor:
         """Apply to positions or charges x in float32, whatever the parameters' precision, which the result has."""
-        return F.linear(x.float(), self.weight.float()).to(self.weight.dtype)
+        return self.in_float32(x.float()).to(self.weight.dtype)
+
+    def in_float32(self, x: Tensor) -> Tensor:
+        """Apply the weight to x, float32, whatever the parameters' precision."""
+        return linear(x, self.weight.float())
 
 
 class LayerNorm(nn.Module):

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from foldline.layers.pairformer import PairBlock
 from foldline.layers.primitives import LayerNorm, Linear
 from foldline.ops import Ops, row_blocks
+from foldline.shapes import PairRows
+from foldline.ops.linear import linear
 
 N_BIN, BIN_MIN, BIN_MAX = 39, 3.25, 50.75
 
@@ -81,23 +83,34 @@ class TemplateEmbedder(nn.Module):
             mask: token mask [N_token] or None.
             ops: implementations. Peak: z, two tensors of c channels and the operand of one pair block.
         """
+        self.add_(z, self.total(z, templates, asym_id, mask, ops), ops)
+
+    def total(
+        self, z: Tensor | PairRows, templates: list[Template], asym_id: Tensor, mask: Tensor | None, ops: Ops
+    ) -> Tensor:
+        """Sum over the slots [N_token, N_token, c]; z is read row by row and may rest elsewhere."""
         n_token = z.shape[0]
         dgram_mask, aatype_j, aatype_i, vector_mask = self.a.weight.split(
             [N_BIN + 1, self.n_class, self.n_class, 4], dim=1
         )
         geometry = torch.cat([dgram_mask, vector_mask], dim=1)
-        total = z.new_zeros(n_token, n_token, self.norm_v.weight.shape[0])
+        total = torch.zeros(n_token, n_token, self.norm_v.weight.shape[0], dtype=z.dtype, device=z.device)
         for template in templates:
             frames = backbone_frames(template.backbone)
             v = torch.empty_like(total)
             for i in row_blocks(n_token, n_token, ops.rows.point):
                 v[i] = self.z(self.norm_z(z[i]))
-                v[i] += F.linear(self.features(template, frames, asym_id, i).to(z.dtype), geometry)
+                v[i] += linear(self.features(template, frames, asym_id, i).to(z.dtype), geometry)
                 v[i] += aatype_i.t()[template.aatype[i], None] + aatype_j.t()[template.aatype]
             for block in self.blocks:
                 block(v, mask, ops)
             for i in row_blocks(n_token, n_token, ops.rows.point):
                 total[i].add_(self.norm_v(v[i]), alpha=template.count)
             del v
+        return total
+
+    def add_(self, z: Tensor, total: Tensor, ops: Ops) -> None:
+        """Add the update to z, in place; `total` is used up."""
+        n_token = z.shape[0]
         for i in row_blocks(n_token, n_token, ops.rows.point):
             z[i] += self.u(F.relu(total[i].div_(1e-7 + self.n_slot)))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldline.ops.chunks import Rows, row_blocks
+from foldline.ops.linear import linear
 from foldline.ops.triangle_attention import MASKED
 
 
@@ -34,7 +35,7 @@ def pair_bias(
     bias = z.new_empty(*z.shape[:-3], weight.shape[0], n_token, n_token)
     for i in row_blocks(n_token, n_token, rows.pair):
         x = F.layer_norm(z[..., i, :, :], (c_z,), *norm)
-        bias[..., i, :] = F.linear(x, weight).movedim(-1, -3)
+        bias[..., i, :] = linear(x, weight).movedim(-1, -3)
     if mask is not None:
         bias.masked_fill_(~mask[..., None, None, :], MASKED)
     return bias
@@ -52,11 +53,11 @@ def reference(a: Tensor, bias: Tensor, w: AttentionWeights, *, n_head: int) -> T
     Returns:
         The update [*b, N_token, c_a].
     """
-    q = F.linear(a, *w.q).unflatten(-1, (n_head, -1)).transpose(-2, -3)
-    k, v = F.linear(a, w.kv).unflatten(-1, (2, n_head, -1)).movedim(-4, -2).unbind(-4)
+    q = linear(a, *w.q).unflatten(-1, (n_head, -1)).transpose(-2, -3)
+    k, v = linear(a, w.kv).unflatten(-1, (2, n_head, -1)).movedim(-4, -2).unbind(-4)
     o = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(*q.shape[:-1], k.shape[-2]))
     o = o.transpose(-2, -3).flatten(-2)
-    return F.linear(o * F.linear(a, w.gate).sigmoid_(), w.out)
+    return linear(o * linear(a, w.gate).sigmoid_(), w.out)
 
 
 IMPLEMENTATIONS = {"reference": reference}

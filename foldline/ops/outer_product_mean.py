@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foldline.ops.chunks import Rows, row_blocks
+from foldline.ops.linear import linear, product
 
 
 class OuterProductMeanWeights(NamedTuple):
@@ -40,7 +40,7 @@ def reference(
     a = m.new_empty(pair.shape[0], n_token, c, n_msa)
     b = m.new_empty(pair.shape[0], n_msa, n_token, c)
     for s in row_blocks(n_msa, n_token, rows.msa):
-        left, right = F.linear(F.layer_norm(alignment[:, s], (c_m,), *w.norm), w.ab).chunk(2, dim=-1)
+        left, right = linear(F.layer_norm(alignment[:, s], (c_m,), *w.norm), w.ab).chunk(2, dim=-1)
         a[..., s] = left.permute(0, 2, 3, 1)
         b[:, s] = right
     if row_mask is None:
@@ -51,8 +51,8 @@ def reference(
         scale = 1.0 / (row_mask.reshape(-1, n_msa).sum(-1)[:, None, None, None].to(z.dtype) + eps)
     b = b.flatten(-2)
     for i in row_blocks(n_token, n_token, rows.pair // 2):
-        outer = torch.matmul(a[:, i].flatten(1, 2), b).unflatten(1, (-1, c)).unflatten(-1, (n_token, c))
-        pair[:, i] += F.linear(outer.transpose(2, 3).flatten(-2), *w.out).mul_(scale)
+        outer = product(a[:, i].flatten(1, 2), b.transpose(-1, -2)).unflatten(1, (-1, c)).unflatten(-1, (n_token, c))
+        pair[:, i] += linear(outer.transpose(2, 3).flatten(-2), *w.out).mul_(scale)
 
 
 IMPLEMENTATIONS = {"reference": reference}

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foldline.ops.chunks import Rows, row_blocks
+from foldline.ops.linear import linear, product
 from foldline.ops.triangle_attention import MASKED
 
 
@@ -37,15 +37,16 @@ def reference(m: Tensor, z: Tensor, mask: Tensor | None, w: PairWeightedAveragin
     weight = z.new_empty(pair.shape[0], n_head, n_token, n_token)
     for i in row_blocks(n_token, n_token, rows.pair):
         x = F.layer_norm(pair[:, i], pair.shape[-1:], *w.norm_z)
-        bias = F.linear(x, w.bias).movedim(-1, 1)
+        bias = linear(x, w.bias).movedim(-1, 1)
         if mask is not None:
             bias = bias.masked_fill(~mask.reshape(-1, 1, 1, n_token), MASKED)
         weight[:, :, i] = bias.softmax(-1)
     for s in row_blocks(n_msa, n_token, rows.msa):
-        v, gate = F.linear(F.layer_norm(alignment[:, s], (c_m,), *w.norm_m), w.vg).chunk(2, dim=-1)
+        v, gate = linear(F.layer_norm(alignment[:, s], (c_m,), *w.norm_m), w.vg).chunk(2, dim=-1)
         v = v.unflatten(-1, (n_head, -1)).permute(0, 3, 2, 1, 4)  # [B, h, j, s, c]
-        o = torch.matmul(weight, v.flatten(-2)).unflatten(-1, (v.shape[-2], -1)).permute(0, 3, 2, 1, 4).flatten(-2)
-        alignment[:, s] += F.linear(o.mul_(gate.sigmoid()), w.out)
+        o = product(weight, v.flatten(-2).transpose(-1, -2)).unflatten(-1, v.shape[-2:])
+        o = o.permute(0, 3, 2, 1, 4).flatten(-2)
+        alignment[:, s] += linear(o.mul_(gate.sigmoid()), w.out)
 
 
 IMPLEMENTATIONS = {"reference": reference}

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldline.ops.chunks import Rows, row_blocks
+from foldline.ops.linear import linear
 
 
 class TransitionWeights(NamedTuple):
@@ -27,8 +28,8 @@ def reference(x: Tensor, w: TransitionWeights, *, rows: Rows) -> None:
     c = x.shape[-1]
     flat = x.view(-1, c)
     for i in row_blocks(flat.shape[0], 1, rows.point):
-        a, b = F.linear(F.layer_norm(flat[i], (c,), *w.norm), w.ab).chunk(2, dim=-1)
-        flat[i] += F.linear(F.silu(a).mul_(b), w.out)
+        a, b = linear(F.layer_norm(flat[i], (c,), *w.norm), w.ab).chunk(2, dim=-1)
+        flat[i] += linear(F.silu(a).mul_(b), w.out)
 
 
 IMPLEMENTATIONS = {"reference": reference}

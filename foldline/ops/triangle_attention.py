@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldline.ops.chunks import Rows, row_blocks
+from foldline.ops.linear import linear
 
 MASKED = -1e9
 
@@ -48,17 +49,17 @@ def reference(
     bias_view = view if bias_transposed else pair
     bias = z.new_empty(pair.shape[0], n_head, n_token, n_token)
     for i in row_blocks(n_token, n_token, rows.pair):
-        bias[:, :, i] = F.linear(F.layer_norm(bias_view[:, i], (c_z,), *w.norm), w.bias).movedim(-1, 1)
+        bias[:, :, i] = linear(F.layer_norm(bias_view[:, i], (c_z,), *w.norm), w.bias).movedim(-1, 1)
     if mask is not None:
         bias.masked_fill_(~mask.reshape(-1, 1, 1, n_token), MASKED)
     for batch in range(pair.shape[0]):
         for i in row_blocks(n_token, n_token, rows.pair):
             x = F.layer_norm(view[batch, i], (c_z,), *w.norm)
-            qkvg = F.linear(x, w.qkvg).unflatten(-1, (4, n_head, -1))
+            qkvg = linear(x, w.qkvg).unflatten(-1, (4, n_head, -1))
             q, k, v, gate = qkvg.movedim(-2, 1).unbind(-2)
             o = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[batch, None].expand(q.shape[0], -1, -1, -1))
             o = o.mul_(gate.sigmoid()).transpose(1, 2).flatten(-2)
-            view[batch, i] += F.linear(o, w.out)
+            view[batch, i] += linear(o, w.out)
 
 
 IMPLEMENTATIONS = {"reference": reference}

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foldline.ops.chunks import Rows, row_blocks
+from foldline.ops.linear import linear, product
 
 
 class TriangleMultiplicationWeights(NamedTuple):
@@ -22,7 +22,7 @@ class TriangleMultiplicationWeights(NamedTuple):
 def _project(x: Tensor, weight: Tensor) -> Tensor:
     """Gated projection, channel-major: x [B, I, N, c_z], weight [2c, c_z] -> [B, c, I, N]."""
     n_batch, n_row, n_column, c_z = x.shape
-    y = torch.matmul(weight, x.reshape(n_batch, n_row * n_column, c_z).transpose(-1, -2))
+    y = product(weight.expand(n_batch, -1, -1), x.reshape(n_batch, n_row * n_column, c_z))
     gate, value = y.chunk(2, dim=-2)
     return gate.sigmoid_().mul_(value).reshape(n_batch, -1, n_row, n_column)
 
@@ -51,9 +51,9 @@ def reference(z: Tensor, mask: Tensor | None, w: TriangleMultiplicationWeights, 
         operand.mul_(mask.reshape(-1, 1, 1, n_token))
     for i in row_blocks(n_token, n_token, rows.pair):
         x = F.layer_norm(view[:, i], (c_z,), *w.norm_in)
-        update = torch.matmul(_project(x, streamed), operand.transpose(-1, -2)).movedim(1, -1)
-        update = F.linear(F.layer_norm(update, update.shape[-1:], *w.norm_out), w.z)
-        view[:, i] += update.mul_(F.linear(x, w.gate).sigmoid_())
+        update = product(_project(x, streamed), operand).movedim(1, -1)
+        update = linear(F.layer_norm(update, update.shape[-1:], *w.norm_out), w.z)
+        view[:, i] += update.mul_(linear(x, w.gate).sigmoid_())
 
 
 IMPLEMENTATIONS = {"reference": reference}

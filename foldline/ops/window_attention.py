@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldline.ops.attention_pair_bias import AttentionWeights
+from foldline.ops.linear import linear
 from foldline.ops.triangle_attention import MASKED
 
 N_QUERY, N_KEY = 32, 128
@@ -62,15 +63,15 @@ def reference(a: Tensor, kv: Tensor, bias: Tensor, w: AttentionWeights, *, n_hea
         The update [*b, N_atom, c_atom].
     """
     n_atom = a.shape[-2]
-    q = window_queries(F.linear(a, *w.q)).unflatten(-1, (n_head, -1)).transpose(-2, -3)
-    k, v = window_keys(F.linear(kv, w.kv)).unflatten(-1, (2, n_head, -1)).movedim(-4, -2).unbind(-4)
+    q = window_queries(linear(a, *w.q)).unflatten(-1, (n_head, -1)).transpose(-2, -3)
+    k, v = window_keys(linear(kv, w.kv)).unflatten(-1, (2, n_head, -1)).movedim(-4, -2).unbind(-4)
     o = torch.empty_like(q)
     lead = q.shape[:-4]
     bias = bias.expand(*lead, *bias.shape[-4:])
     for index in itertools.product(*map(range, lead)):
         o[index] = F.scaled_dot_product_attention(q[index], k[index], v[index], attn_mask=bias[index])
     o = o.transpose(-2, -3).flatten(-2).flatten(-3, -2)[..., :n_atom, :]
-    return F.linear(o * F.linear(a, w.gate).sigmoid_(), w.out)
+    return linear(o * linear(a, w.gate).sigmoid_(), w.out)
 
 
 IMPLEMENTATIONS = {"reference": reference}
