@@ -10,8 +10,10 @@ Tensors   s single, z pair, m MSA, a token activations (diffusion), q c atom sin
 The aliases carry their axes where jaxtyping is installed, so that tests can check them, else they are tensors.
 """
 
-from typing import TYPE_CHECKING, TypeAlias
+from types import EllipsisType
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -42,3 +44,19 @@ else:
     AtomSingle = _axes("Float", "*b N_atom c_atom")
     TokenActivations = _axes("Float", "*b N_sample N_token c_token")
     AtomCoords = _axes("Float", "*b N_sample N_atom 3")
+
+
+@runtime_checkable
+class PairRows(Protocol):
+    """A pair representation of which rows are read: a tensor, or one that rests elsewhere and gives rows on `device`."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __getitem__(self, index: slice | tuple[EllipsisType | slice, ...], /) -> Tensor: ...

@@ -52,7 +52,8 @@ class Plan:
     job_batch: int  # jobs of one bucket in one forward pass
     keep_biases: bool  # attention biases of all diffusion blocks are held, not made again at each step
     staged_weights: bool  # only the weights of the running stage are on the device
-    park_pair: bool  # z rests on the host, or in a file, while samples are drawn
+    park_template: bool  # z rests on the host, or in a file, during the template step
+    park_pair: bool  # z rests there while samples are drawn and scored
     stage_bytes: dict[str, int]
     request: Request = field(repr=False)
 
@@ -145,6 +146,7 @@ def richest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32
         job_batch=1,
         keep_biases=True,
         staged_weights=False,
+        park_template=False,
         park_pair=False,
         stage_bytes={},
         request=Request(sizes, spec, device),
@@ -197,6 +199,11 @@ def _weights_by_stage(p: Plan) -> Plan | None:
     return replace(p, staged_weights=True) if not p.staged_weights else None
 
 
+def _template_beside_host(p: Plan) -> Plan | None:
+    """Not where there is no template step."""
+    return replace(p, park_template=True) if p.request.spec.n_template and not p.park_template else None
+
+
 def _pair_on_host(p: Plan) -> Plan | None:
     return replace(p, park_pair=True) if not p.park_pair else None
 
@@ -208,6 +215,7 @@ CONCESSIONS: tuple[Callable[[Plan], Plan | None], ...] = (
     _fewer_samples,
     _fewer_rows,
     _weights_by_stage,
+    _template_beside_host,
     _pair_on_host,
 )
 

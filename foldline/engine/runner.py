@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foldline.confidence import confidences, reduce_errors
-from foldline.engine.offload import Parked, release_memory
+from foldline.engine.offload import Resting, release_memory
 from foldline.engine.plan import Plan
 from foldline.models import Batch, Network
 from foldline.models.network import Dropout
@@ -59,26 +59,26 @@ class Run(NamedTuple):
 
 @dataclass
 class TrunkResult:
-    """What the trunk leaves behind; z may be put away and given up, so nobody else keeps it."""
+    """What the trunk leaves behind; z may rest elsewhere and be given up, so nobody else keeps it."""
 
     s_inputs: Tensor  # [N_token, c_s_inputs], float32
     s: Tensor  # [N_token, c_s], the trunk's precision
-    z: Tensor  # [N_token, N_token, c_z], the trunk's precision
-    parked: Parked | None = None
+    z: Tensor | Resting  # [N_token, N_token, c_z], the trunk's precision
+    place: Resting | None = None  # where z rested before
 
-    def park(self) -> None:
-        """Put z away until `unpark`."""
-        self.parked = Parked(self.z)
-        self.give_up()
+    def rest(self) -> None:
+        """Put z away; from now on rows of it are read."""
+        if isinstance(self.z, Tensor):
+            self.z = Resting(self.z) if self.place is None else self.place.put(self.z)
+            self.place = None
 
-    def unpark(self) -> None:
-        """Bring z back where it was put away."""
-        if self.parked is not None:
-            self.z, self.parked = self.parked.bring(), None
+    def whole(self) -> Tensor:
+        """All of z on the device."""
+        return self.z if isinstance(self.z, Tensor) else self.z.bring()
 
     def give_up(self) -> None:
         """Forget z."""
-        self.z = self.z.new_empty(0)
+        self.z = torch.empty(0)
 
 
 def _quiet(_stage: str, _done: int, _total: int) -> None:
@@ -119,7 +119,9 @@ def run_seed(
     run = Run(network, features, batch, draws, plan, options, select(plan.rows), progress)
     passes = 1 + (spec.n_recycle if options.n_recycle is None else options.n_recycle)
     trunk = run_trunk(run, passes)
-    contact = network.distogram(trunk.z, run.ops)
+    contact = network.distogram(trunk.whole(), run.ops)
+    if plan.park_pair:
+        trunk.rest()
     clock.lap("trunk")
 
     release_memory(device)
@@ -130,14 +132,13 @@ def run_seed(
 
     release_memory(device)
     weights("confidence")
-    trunk.unpark()
     n_token, n_atom = features.n_token, features.n_atom
     contact_probs = contact[:n_token, :n_token].cpu().numpy()
     coordinates = x[:, :n_atom].cpu().numpy()
     embeddings = None
     if options.save_embeddings:
         # copies: the last sample is scored in the memory of z
-        parts = (trunk.s_inputs[:n_token], trunk.s[:n_token], trunk.z[:n_token, :n_token])
+        parts = (trunk.s_inputs[:n_token], trunk.s[:n_token], trunk.whole()[:n_token, :n_token])
         embeddings = Embeddings(*(part.to("cpu", torch.float32, copy=True).numpy() for part in parts))
     scored = []
     for i in range(options.n_sample):
@@ -155,22 +156,32 @@ def run_trunk(run: Run, passes: int) -> TrunkResult:
     s_inputs = trunk.embed_inputs(batch, ops)
     low = s_inputs.to(trunk.recycle_z.weight.dtype)
     s, z = trunk.start(batch, low)
+    place = None
     dropout = None
     if run.options.mc_dropout:
         dropout = Dropout(run.network.spec.mc_dropout, draws.dropout(), run.features.n_token)
     for i in range(passes):
         rows = draws.msa_rows(i, len(batch.msa)).to(low.device)
-        trunk(batch, low, s, z, rows, ops, dropout)
+        embedder = trunk.template_embedder
+        if run.plan.park_template and embedder is not None:
+            trunk.recycle(batch, low, s, z, ops, dropout)
+            place = Resting(z) if place is None else place.put(z)
+            del z
+            total = embedder.total(place, batch.templates, batch.position.asym_id, batch.token_mask, ops)
+            z = place.bring()
+            embedder.add_(z, total, ops)
+            del total
+            trunk.update(batch, low, s, z, rows, ops)
+        else:
+            trunk(batch, low, s, z, rows, ops, dropout)
         run.progress("trunk", i + 1, passes)
-    return TrunkResult(s_inputs, s, z)
+    return TrunkResult(s_inputs, s, z, place)
 
 
 def run_diffusion(run: Run, trunk: TrunkResult, steps: int) -> Tensor:
     """Positions [N_sample, N_atom, 3] in Å, padding included, in batches of the plan's size."""
     diffusion, batch, ops, n_sample = run.network.diffusion, run.batch, run.ops, run.options.n_sample
     fixed = diffusion.prepare(batch, trunk.s_inputs, trunk.s, trunk.z, run.plan.keep_biases, ops)
-    if run.plan.park_pair:
-        trunk.park()
     mask = batch.atoms.mask
     if mask is None:
         mask = torch.ones_like(batch.atoms.to_token, dtype=torch.bool)
@@ -199,7 +210,11 @@ def score_sample(
     """
     head, spec, batch, features, ops = run.network.confidence, run.network.spec, run.batch, run.features, run.ops
     z, dtype = trunk.z, run.plan.confidence_dtype
-    pair = z if reuse and z.dtype == dtype else torch.empty(z.shape, dtype=dtype, device=z.device)
+    pair = (
+        z
+        if reuse and isinstance(z, Tensor) and z.dtype == dtype
+        else torch.empty(z.shape, dtype=dtype, device=z.device)
+    )
     head.embed(z, trunk.s_inputs.to(dtype), x[batch.rep_atom], pair, ops)
     del z
     if reuse:

@@ -26,6 +26,7 @@ def leanness(p: Plan) -> tuple[float, ...]:
         not p.keep_biases,
         -p.rows.point,
         p.staged_weights,
+        p.park_template,
         p.park_pair,
     )
 
@@ -70,6 +71,7 @@ def test_the_ladder_goes_from_seeds_over_samples_and_rows_to_the_host() -> None:
         ["diffusion_batch"],
         ["rows"],
         ["staged_weights"],
+        ["park_template"],
         ["park_pair"],
     ]
     assert seen[-1].seed_batch == seen[-1].diffusion_batch == seen[-1].seed_group == 1

@@ -98,7 +98,11 @@ def test_a_sample_does_not_depend_on_those_before(network: Network, plain: SeedR
     assert_same(replace(plain, samples=turned), plain, 1e-5, 1e-4)
 
 
-@pytest.mark.parametrize("changes", [{"keep_biases": False}, {"rows": Rows(64, 33, 90)}, {"park_pair": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"keep_biases": False}, {"rows": Rows(64, 33, 90)}, {"park_pair": True}, {"park_template": True}],
+    ids=str,
+)
 def test_plans_do_not_change_the_result(network: Network, plain: SeedResult, changes: dict) -> None:
     assert_same(run(network, **changes), plain, 1e-5, 1e-4)
 
