@@ -48,15 +48,23 @@ else:
 
 @runtime_checkable
 class PairRows(Protocol):
-    """A pair representation of which rows are read: a tensor, or one that rests elsewhere and gives rows on `device`."""
+    """A pair representation whose rows are read: a tensor, or one that rests elsewhere and gives rows on `device`."""
 
     @property
-    def shape(self) -> torch.Size: ...
+    def shape(self) -> torch.Size:
+        """[*b, N_token, N_token, c_z]."""
+        ...
 
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """Of the rows."""
+        ...
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where rows are given."""
+        ...
 
-    def __getitem__(self, index: slice | tuple[EllipsisType | slice, ...], /) -> Tensor: ...
+    def __getitem__(self, index: slice | tuple[EllipsisType | slice, ...], /) -> Tensor:
+        """Rows: [i] without leading axes, [..., i, :, :] with them."""
+        ...
