@@ -1,5 +1,6 @@
 """Distogram and confidence heads. 64-bin logits exist for one block of rows at a time, never for the whole pair."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -72,29 +73,31 @@ class ConfidenceHead(nn.Module):
         self.resolved = nn.Parameter(torch.empty(n_slot, c_s, 2), requires_grad=False)
 
     def embed(self, z: Tensor | PairRows, s_inputs: Tensor, x: Tensor, z_out: Tensor, ops: Ops) -> None:
-        """Write z, the input single and the distances of one sample into z_out [N_token, N_token, c_z].
+        """Write z, the input single and the distances of one sample into z_out [*b, N_token, N_token, c_z].
 
         Args:
-            z: trunk pair representation [N_token, N_token, c_z], left as it is; any dtype, may rest elsewhere.
-            s_inputs: [N_token, c_s_inputs].
-            x: representative atoms [N_token, 3], float32, Å.
+            z: trunk pair representation [*b, N_token, N_token, c_z], left as it is; any dtype, may rest elsewhere.
+            s_inputs: [*b, N_token, c_s_inputs].
+            x: representative atoms [*b, N_token, 3], float32, Å.
             z_out: the buffer.
             ops: work sizes.
         """
         n_token = z.shape[-2]
         left, right = self.left(s_inputs), self.right(s_inputs)
+        lanes = math.prod(z.shape[:-3])
         lower = torch.arange(3.25, 52.0, 1.25, device=x.device)
         upper = torch.cat([lower[1:], lower.new_full((1,), 1e6)])
-        for i in row_blocks(n_token, n_token, ops.rows.point):
-            distance = (x[i, None] - x).square().sum(-1, keepdim=True).sqrt()
+        for i in row_blocks(n_token, n_token * lanes, ops.rows.point):
+            distance = (x[..., i, None, :] - x[..., None, :, :]).square().sum(-1, keepdim=True).sqrt()
             bins = ((distance > lower) & (distance < upper)).to(z_out.dtype)
             # the projection called "left" belongs to the column token, as upstream broadcasts it
-            z_out[i] = z[i].to(device=z_out.device, dtype=z_out.dtype)
-            z_out[i] += left + right[i, None]
-            z_out[i] += self.distance_bins(bins) + self.distance(distance.to(z_out.dtype))
+            rows = z_out[..., i, :, :]
+            rows.copy_(z[..., i, :, :])
+            rows += left[..., None, :, :] + right[..., i, None, :]
+            rows += self.distance_bins(bins) + self.distance(distance.to(z_out.dtype))
 
     def forward(self, s_trunk: Tensor, z: Tensor, mask: Tensor | None, ops: Ops) -> Tensor:
-        """Run the stack on an embedded pair z, in place; returns the single representation [N_token, c_s], float32."""
+        """Run the stack on an embedded pair z, in place; returns s [*b, N_token, c_s], float32."""
         s = self.norm_s(s_trunk.clamp(-512, 512))
         self.stack(s, z, mask, ops)
         return s.float()

@@ -48,7 +48,7 @@ def reference(
     else:
         a.masked_fill_(~row_mask.reshape(-1, 1, 1, n_msa), 0)
         b.masked_fill_(~row_mask.reshape(-1, n_msa, 1, 1), 0)
-        scale = 1.0 / (row_mask.reshape(-1, n_msa).sum(-1)[:, None, None, None].to(z.dtype) + eps)
+        scale = 1.0 / (row_mask.reshape(-1, n_msa).sum(-1)[:, None, None, None].float() + eps)
     b = b.flatten(-2)
     for i in row_blocks(n_token, n_token, rows.pair // 2):
         outer = product(a[:, i].flatten(1, 2), b.transpose(-1, -2)).unflatten(1, (-1, c)).unflatten(-1, (n_token, c))

@@ -96,27 +96,27 @@ def recycled(network: Network, rows: Rows, dropout: Dropout | None, padded: bool
 
 def test_dropout_is_off_by_default_and_drops_where_asked_for(network: Network) -> None:
     plain = recycled(network, Rows(), None)
-    dropped = recycled(network, Rows(), Dropout(0.4, DRAWS.dropout(), 28))
+    dropped = recycled(network, Rows(), Dropout(0.4, (DRAWS.dropout(), 28)))
     assert rel_rms(dropped.numpy(), plain.numpy()) > 1e-2
-    assert torch.equal(recycled(network, Rows(), Dropout(0.0, DRAWS.dropout(), 28)), plain)
-    again = recycled(network, Rows(), Dropout(0.4, DRAWS.dropout(), 28))
+    assert torch.equal(recycled(network, Rows(), Dropout(0.0, (DRAWS.dropout(), 28))), plain)
+    again = recycled(network, Rows(), Dropout(0.4, (DRAWS.dropout(), 28)))
     assert torch.equal(again, dropped)
 
 
 def test_dropout_does_not_depend_on_blocks(network: Network) -> None:
-    whole = recycled(network, Rows(), Dropout(0.4, DRAWS.dropout(), 28))
-    blocks = recycled(network, Rows(point=28 * 3), Dropout(0.4, DRAWS.dropout(), 28))
+    whole = recycled(network, Rows(), Dropout(0.4, (DRAWS.dropout(), 28)))
+    blocks = recycled(network, Rows(point=28 * 3), Dropout(0.4, (DRAWS.dropout(), 28)))
     assert rel_rms(blocks.numpy(), whole.numpy()) <= 1e-6
 
 
 def test_dropout_does_not_depend_on_padding(network: Network) -> None:
-    whole = recycled(network, Rows(), Dropout(0.4, DRAWS.dropout(), 28))
-    padded = recycled(network, Rows(), Dropout(0.4, DRAWS.dropout(), 28), padded=True)
+    whole = recycled(network, Rows(), Dropout(0.4, (DRAWS.dropout(), 28)))
+    padded = recycled(network, Rows(), Dropout(0.4, (DRAWS.dropout(), 28)), padded=True)
     assert rel_rms(padded.numpy(), whole.numpy()) <= 1e-5
 
 
 def test_dropout_drops_the_rate_asked_for_and_rescales() -> None:
     x = torch.ones(30, 30, 16)
-    out = Dropout(0.4, torch.Generator().manual_seed(0), 30)(x, 0)
+    out = Dropout(0.4, (torch.Generator().manual_seed(0), 30))(x, 0)
     assert abs(float((out == 0).float().mean()) - 0.4) < 0.02
     assert torch.allclose(out[out != 0], torch.tensor(1 / 0.6))
