@@ -39,7 +39,7 @@ def reference(
     c = w.ab.shape[0] // 2
     a = m.new_empty(pair.shape[0], n_token, c, n_msa)
     b = m.new_empty(pair.shape[0], n_msa, n_token, c)
-    for s in row_blocks(n_msa, n_token, rows.msa):
+    for s in row_blocks(n_msa, n_token * len(pair), rows.msa):
         left, right = linear(F.layer_norm(alignment[:, s], (c_m,), *w.norm), w.ab).chunk(2, dim=-1)
         a[..., s] = left.permute(0, 2, 3, 1)
         b[:, s] = right
@@ -50,7 +50,7 @@ def reference(
         b.masked_fill_(~row_mask.reshape(-1, n_msa, 1, 1), 0)
         scale = 1.0 / (row_mask.reshape(-1, n_msa).sum(-1)[:, None, None, None].float() + eps)
     b = b.flatten(-2)
-    for i in row_blocks(n_token, n_token, rows.pair // 2):
+    for i in row_blocks(n_token, n_token * len(pair), rows.pair // 2):
         outer = product(a[:, i].flatten(1, 2), b.transpose(-1, -2)).unflatten(1, (-1, c)).unflatten(-1, (n_token, c))
         pair[:, i] += linear(outer.transpose(2, 3).flatten(-2), *w.out).mul_(scale)
 

@@ -35,13 +35,13 @@ def reference(m: Tensor, z: Tensor, mask: Tensor | None, w: PairWeightedAveragin
     pair = z.reshape(-1, n_token, n_token, z.shape[-1])
     n_head = w.bias.shape[0]
     weight = z.new_empty(pair.shape[0], n_head, n_token, n_token)
-    for i in row_blocks(n_token, n_token, rows.pair):
+    for i in row_blocks(n_token, n_token * len(pair), rows.pair):
         x = F.layer_norm(pair[:, i], pair.shape[-1:], *w.norm_z)
         bias = linear(x, w.bias).movedim(-1, 1)
         if mask is not None:
             bias = bias.masked_fill(~mask.reshape(-1, 1, 1, n_token), MASKED)
         weight[:, :, i] = bias.softmax(-1)
-    for s in row_blocks(n_msa, n_token, rows.msa):
+    for s in row_blocks(n_msa, n_token * len(pair), rows.msa):
         v, gate = linear(F.layer_norm(alignment[:, s], (c_m,), *w.norm_m), w.vg).chunk(2, dim=-1)
         v = v.unflatten(-1, (n_head, -1)).permute(0, 3, 2, 1, 4)  # [B, h, j, s, c]
         o = product(weight, v.flatten(-2).transpose(-1, -2)).unflatten(-1, v.shape[-2:])

@@ -48,7 +48,7 @@ def reference(
     view = pair if starting else pair.transpose(1, 2)
     bias_view = view if bias_transposed else pair
     bias = z.new_empty(pair.shape[0], n_head, n_token, n_token)
-    for i in row_blocks(n_token, n_token, rows.pair):
+    for i in row_blocks(n_token, n_token * len(pair), rows.pair):
         bias[:, :, i] = linear(F.layer_norm(bias_view[:, i], (c_z,), *w.norm), w.bias).movedim(-1, 1)
     if mask is not None:
         bias.masked_fill_(~mask.reshape(-1, 1, 1, n_token), MASKED)

@@ -45,11 +45,11 @@ def reference(z: Tensor, mask: Tensor | None, w: TriangleMultiplicationWeights, 
     a, b = w.ab.chunk(2, dim=0)
     streamed, held = (a, b) if outgoing else (b, a)
     operand = z.new_empty(view.shape[0], held.shape[0] // 2, n_token, n_token)
-    for i in row_blocks(n_token, n_token, rows.pair):
+    for i in row_blocks(n_token, n_token * len(view), rows.pair):
         operand[:, :, i] = _project(F.layer_norm(view[:, i], (c_z,), *w.norm_in), held)
     if mask is not None:
         operand.mul_(mask.reshape(-1, 1, 1, n_token))
-    for i in row_blocks(n_token, n_token, rows.pair):
+    for i in row_blocks(n_token, n_token * len(view), rows.pair):
         x = F.layer_norm(view[:, i], (c_z,), *w.norm_in)
         update = product(_project(x, streamed), operand).movedim(1, -1)
         update = linear(F.layer_norm(update, update.shape[-1:], *w.norm_out), w.z)
