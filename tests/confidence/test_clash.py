@@ -1,5 +1,7 @@
 """Clashes against all pairs of atoms, and the limits of the verdict."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -146,3 +148,26 @@ def test_memory_does_not_grow_with_all_pairs() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 20e6 < 4 * n * n / 8, "the matrix of all pairs"
+
+
+def test_a_collapsed_job_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verdict does not wait for the other pairs: there are 10^9 of them here."""
+    batches: list[int] = []
+    real = clash_module._count
+    monkeypatch.setattr(clash_module, "_count", lambda *given: batches.append(1) or real(*given))
+    n = 42_000
+    assert has_clash(np.zeros((n, 3), np.float32), np.repeat([0, 1], n // 2), np.ones(n, bool))
+    assert len(batches) < 40
+
+
+def test_memory_stays_under_the_bound() -> None:
+    """42,000 atoms, a few or very many pairs of them: far under 200 MB."""
+    n = 42_000
+    rng = np.random.default_rng(0)
+    for width, many in ((100.0, False), (12.0, True)):
+        x, chain = rng.uniform(0, width, (n, 3)).astype(np.float32), np.arange(n) // 300
+        tracemalloc.start()
+        found = clash_counts(x, chain)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (sum(found.values()) > 10**6) is many and peak < 100e6, peak
