@@ -8,9 +8,15 @@ FoldlineError                 something a user can act on; one sentence with the
 +-- NonFiniteOutput           the network produced NaN or Inf
 +-- WriteError                a result cannot be written
 +-- SearchError               an alignment or template search failed
++-- InternalError             a fault of Foldline's own, or of a library, that ended one job
+
+Stopped is no error: somebody asked the run to end.
 """
 
 import enum
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class ExitCode(enum.IntEnum):
@@ -20,12 +26,15 @@ class ExitCode(enum.IntEnum):
     SOME_FAILED = 1
     BAD_INPUT = 2
     NONE_SUCCEEDED = 3
+    INTERRUPTED = 130  # 128 + SIGINT
+    TERMINATED = 143  # 128 + SIGTERM
 
 
 class FoldlineError(Exception):
-    """Base class. `code` is a stable machine-readable word for records of failed jobs."""
+    """Base class. `code` is a stable machine-readable word for records of failed jobs, `stage` where a job was."""
 
     code = "error"
+    stage = ""
 
 
 class InputError(FoldlineError, ValueError):
@@ -83,3 +92,27 @@ class SearchError(FoldlineError):
     """An alignment or template search failed."""
 
     code = "search_failed"
+
+
+class InternalError(FoldlineError):
+    """A job ended in an error that nobody foresaw; `details` is the traceback."""
+
+    code = "internal_error"
+
+    def __init__(self, error: BaseException) -> None:
+        self.details = "".join(traceback.format_exception(error))
+        super().__init__(f"unforeseen {type(error).__name__}: {' '.join(str(error).split())[:500]}; please report it")
+
+
+class Stopped(BaseException):
+    """The run was asked to end (by a signal, say). Not an Exception, so that nothing takes it for a job's fault."""
+
+
+@contextmanager
+def during(stage: str) -> Iterator[None]:
+    """Name the stage in the errors that leave the block, where none inside has named its own."""
+    try:
+        yield
+    except FoldlineError as error:
+        error.stage = error.stage or stage
+        raise

@@ -1,15 +1,19 @@
-"""Running functions ahead of need, and the events that tell how a run goes. Knows nothing of jobs or networks.
+"""Running functions ahead of need, the events that tell how a run goes, and the wish to end it. Knows no jobs.
 
 An executor maps a function over items and gives a future per item, in order. The default runs threads of this process;
 others, such as one over many machines, keep the same protocol.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
+
+from foldline.errors import Stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +36,42 @@ Progress = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """The progress callback of those who want none."""
+
+
+class StopRequest:
+    """Somebody's wish to end a run: asked by a signal handler or a thread, obeyed outside of `kept_whole`."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._whole = 0
+
+    def ask(self) -> None:
+        """Ask. A signal handler may then raise `Stopped` itself where `busy` is not set."""
+        self.asked = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether the main thread is in the midst of something that is finished first."""
+        return self._whole > 0
+
+    def check(self) -> None:
+        """End here if that was asked. Raises Stopped."""
+        if self.asked:
+            raise Stopped
+
+    @contextmanager
+    def kept_whole(self) -> Iterator[None]:
+        """A block, such as the writing of a seed's samples, that is finished before the run ends.
+
+        In the main thread; other threads are not hurt by signals, and whoever started them waits for them.
+        """
+        here = threading.current_thread() is threading.main_thread()
+        self._whole += here
+        try:
+            yield
+        finally:
+            self._whole -= here
+        self.check()
 
 
 class Executor(Protocol):

@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from foldline.execute import InProcess
+from foldline.errors import Stopped
+from foldline.execute import InProcess, StopRequest
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
@@ -61,3 +62,35 @@ def test_closing_early_cancels_the_rest() -> None:
     gate.set()
     executor.close()
     assert first.done() and ran == [0]
+
+
+def test_a_wish_to_stop_waits_for_what_is_kept_whole() -> None:
+    stop = StopRequest()
+    stop.check()
+    done = []
+    with pytest.raises(Stopped), stop.kept_whole():
+        assert stop.busy
+        stop.ask()
+        done.append(1)
+    assert done == [1] and not stop.busy
+    with pytest.raises(Stopped):
+        stop.check()
+
+
+def test_an_error_in_what_is_kept_whole_comes_first() -> None:
+    stop = StopRequest()
+    stop.ask()
+    with pytest.raises(OSError, match="full"), stop.kept_whole():
+        raise OSError("full")
+    assert not stop.busy
+
+
+def test_other_threads_do_not_hold_up_the_main_one() -> None:
+    stop = StopRequest()
+    with InProcess(1) as executor:
+
+        def work(_item: int) -> bool:
+            with stop.kept_whole():
+                return stop.busy
+
+        assert [future.result() for future in executor.map(work, [1])] == [False]
