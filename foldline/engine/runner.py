@@ -1,25 +1,32 @@
-"""One job on one device: trunk passes, diffusion and confidence of a seed, in the memory that the plan gives."""
+"""The network's stages on one device, for a group of seeds that share forward passes.
 
+A group keeps what it has finished, so that it can go on with another plan from the stage where memory ran out. Knows
+no files, queues or checkpoints.
+"""
+
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from foldline.confidence import confidences, reduce_errors
-from foldline.engine.offload import Resting, release_memory
+from foldline.engine.group import Group, Lane, TrunkResult, make_batch
+from foldline.engine.offload import release_memory
 from foldline.engine.plan import Plan
+from foldline.layers.primitives import gather_tokens
 from foldline.models import Batch, Network
 from foldline.models.network import Dropout
 from foldline.ops import Ops, select
 from foldline.sampler import Draws, sample
-from foldline.tensors import Confidences, Embeddings, Features, Samples
+from foldline.tensors import Embeddings, Features, Samples
 
-Progress = Callable[[str, int, int], None]
-Weights = Callable[[str], None]
+Progress = Callable[[Sequence[Lane], str, int, int], None]
+Weights = Callable[[str, Plan], None]
+MadeSample = Callable[[], Samples]  # finishes one sample's scores on the host; to be called once, in any thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,52 +51,242 @@ class SeedResult:
     steps: int = 0
 
 
-class Run(NamedTuple):
-    """What every stage of one seed reads."""
-
-    network: Network
-    features: Features
-    batch: Batch
-    draws: Draws
-    plan: Plan
-    options: RunOptions
-    ops: Ops
-    progress: Progress
+def _no_sample(_lane: Lane, _make: MadeSample) -> None:
+    """Let a sample go."""
 
 
-@dataclass
-class TrunkResult:
-    """What the trunk leaves behind; z may rest elsewhere and be given up, so nobody else keeps it."""
-
-    s_inputs: Tensor  # [N_token, c_s_inputs], float32
-    s: Tensor  # [N_token, c_s], the trunk's precision
-    z: Tensor | Resting  # [N_token, N_token, c_z], the trunk's precision
-    place: Resting | None = None  # where z rested before
-
-    def rest(self) -> None:
-        """Put z away; from now on rows of it are read."""
-        if isinstance(self.z, Tensor):
-            self.z = Resting(self.z) if self.place is None else self.place.put(self.z)
-            self.place = None
-
-    def whole(self) -> Tensor:
-        """All of z on the device."""
-        return self.z if isinstance(self.z, Tensor) else self.z.bring()
-
-    def give_up(self) -> None:
-        """Forget z."""
-        self.z = torch.empty(0)
+def _no_embeddings(_lane: Lane, _embeddings: Embeddings) -> None:
+    """Let embeddings go."""
 
 
-def _quiet(_stage: str, _done: int, _total: int) -> None:
+def _quiet(_lanes: Sequence[Lane], _stage: str, _done: int, _total: int) -> None:
     """Report nothing."""
 
 
-def _resident(_stage: str) -> None:
+def _resident(_stage: str, _plan: Plan) -> None:
     """All weights are there already."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """The network, what a user chose, and whom to tell; the same for all groups and plans."""
+
+    network: Network
+    options: RunOptions
+    device: torch.device | str = "cpu"
+    on_sample: Callable[[Lane, MadeSample], None] = _no_sample
+    on_embeddings: Callable[[Lane, Embeddings], None] = _no_embeddings
+    progress: Progress = _quiet  # called with (lanes, stage, done, total)
+    weights: Weights = _resident  # called with a stage before it runs, to bring in its weights
+
+    @property
+    def passes(self) -> int:
+        """Trunk passes."""
+        given = self.options.n_recycle
+        return 1 + (self.network.spec.n_recycle if given is None else given)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the sampler."""
+        return self.options.n_step or self.network.spec.sampler.n_step
+
+
 @torch.inference_mode()
+def advance(run: Run, group: Group, plan: Plan) -> None:
+    """Take a group from where it is to its last scored sample. Samples are handed over as they come."""
+    ops, clock = select(plan.rows), _Clock(run.device, group.seconds)
+    if not group.has_trunk:
+        group.stage = "trunk"
+        run.weights("trunk", plan)
+        group.batch = make_batch(group.lanes, plan.bucket, run.device, run.network.spec.max_msa)
+        run_trunk(run, group, plan, ops)
+        clock.lap("trunk")
+        release_memory(run.device)
+    trunk, batch = group.trunk, group.batch
+    assert trunk is not None and batch is not None
+    if not group.is_drawn(run.options.n_sample):
+        group.stage = "diffusion"
+        run.weights("diffusion", plan)
+        trunk.settle(rests=plan.park_pair)
+        run_diffusion(run, group, plan, ops)
+        clock.lap("diffusion")
+        release_memory(run.device)
+    group.stage = "confidence"
+    run.weights("confidence", plan)
+    trunk.settle(rests=plan.park_pair)
+    run_confidence(run, group, plan, ops)
+    clock.lap("confidence")
+    release_memory(run.device)
+
+
+def run_trunk(run: Run, group: Group, plan: Plan, ops: Ops) -> None:
+    """All passes of all lanes: inputs embedded together, trunks along a leading axis as far as the plan says."""
+    network, batch, lanes = run.network, group.batch, group.lanes
+    assert batch is not None
+    s_inputs = network.trunk.embed_inputs(batch, ops)
+    s, z = network.trunk.start(batch, s_inputs.to(network.trunk.recycle_z.weight.dtype))
+    trunk = group.trunk = TrunkResult(s_inputs, s, z)
+    del s, z
+    for start in range(0, len(lanes), plan.seed_batch):
+        which = slice(start, min(start + plan.seed_batch, len(lanes)))
+        for i in range(run.passes):
+            run_pass(run, group, which, plan, ops, i)
+            done = start * run.passes + (i + 1) * (which.stop - start)
+            run.progress(lanes, "trunk", done, len(lanes) * run.passes)
+        contact = network.distogram(trunk.of(which), ops).cpu().numpy()
+        for lane, probabilities in zip(lanes[which], contact, strict=True):
+            n = lane.features.n_token
+            trunk.contacts.append(probabilities[:n, :n])
+
+
+def run_pass(run: Run, group: Group, which: slice, plan: Plan, ops: Ops, number: int) -> None:
+    """One trunk pass of some lanes, in place."""
+    trunk, result, batch = run.network.trunk, group.trunk, group.batch
+    assert result is not None and batch is not None
+    part, s = batch.lanes(which), result.s[which]
+    low = result.s_inputs[which].to(s.dtype)
+    rows = msa_rows(group.lanes[which], part, number).to(low.device)
+    dropout = None
+    if run.options.mc_dropout:
+        if number == 0:
+            lanes = group.lanes[which]
+            group.dropout = Dropout(
+                run.network.spec.mc_dropout, *((x.draws.dropout(), x.features.n_token) for x in lanes)
+            )
+        dropout = group.dropout
+    embedder = trunk.template_embedder
+    if embedder is None or not plan.park_template or len(group.lanes) > 1:
+        trunk(part, low, s, result.of(which), rows, ops, dropout)
+        return
+    trunk.recycle(part, low, s, result.of(which), ops, dropout)
+    result.settle(rests=True)
+    total = embedder.total(result.z, part.templates, part.position.asym_id, part.token_mask, ops)
+    result.settle(rests=False)
+    embedder.add_(result.of(which), total, ops)
+    del total
+    trunk.update(part, low, s, result.of(which), rows, ops)
+
+
+def msa_rows(lanes: Sequence[Lane], batch: Batch, number: int) -> Tensor:
+    """Rows of `batch.msa` that a pass of each lane reads, int64 [N_lane, N_msa_drawn], filled up with -1."""
+    drawn = []
+    for i, lane in enumerate(lanes):
+        own = batch.alignment(i)
+        drawn.append(own.start + lane.draws.msa_rows(number, own.stop - own.start))
+    return torch.nn.utils.rnn.pad_sequence(drawn, batch_first=True, padding_value=-1)
+
+
+def run_diffusion(run: Run, group: Group, plan: Plan, ops: Ops) -> None:
+    """Positions of all samples that the group lacks: as many seeds and samples at a time as the plan says."""
+    diffusion, lanes, n_sample, steps = run.network.diffusion, group.lanes, run.options.n_sample, run.steps
+    trunk, batch = group.trunk, group.batch
+    assert trunk is not None and batch is not None
+    mask = batch.atoms.mask
+    if mask is None:
+        mask = torch.ones_like(batch.atoms.to_token, dtype=torch.bool)
+    total = len(lanes) * n_sample * steps
+    for which in _parts(len(lanes), max(1, plan.diffusion_batch // n_sample)):
+        width = which.stop - which.start
+        numbers = range(which.start, which.stop)
+        missing = [k for k in range(n_sample) if any((i, k) not in group.drawn for i in numbers)]
+        if not missing:
+            continue
+        part, some = batch.lanes(which), mask[which] if mask.dim() > 1 else mask
+        fixed = diffusion.prepare(
+            part, trunk.s_inputs[which], trunk.s[which], trunk.rows_of(which), plan.keep_biases, ops
+        )
+
+        def denoise(x: Tensor, t_hat: Tensor, fixed: object = fixed, part: Batch = part) -> Tensor:
+            return diffusion(x, t_hat, fixed, part.token_mask, ops)  # type: ignore[arg-type]
+
+        del fixed
+        for these in _parts(len(missing), max(1, plan.diffusion_batch // width)):
+            chosen, done = missing[these], len(group.drawn) * steps
+
+            def on_step(step: int, done: int = done, count: int = width * len(chosen)) -> None:
+                run.progress(lanes, "diffusion", done + step * count, total)
+
+            draws = [lane.draws.samples(chosen) for lane in lanes[which]]
+            x = sample(denoise, run.network.spec, draws, some, n_step=steps, on_step=on_step).cpu().numpy()
+            for i, k in itertools.product(range(width), range(len(chosen))):
+                group.drawn[which.start + i, chosen[k]] = x[i, k, : lanes[which.start + i].features.n_atom]
+        del denoise
+
+
+def run_confidence(run: Run, group: Group, plan: Plan, ops: Ops) -> None:
+    """Score and hand over every sample that is not yet; seeds go together as far as their trunks did.
+
+    The only sample of a seed that is alone is scored in the memory of the trunk's z, which it uses up.
+    """
+    head, lanes, n_sample, dtype = run.network.confidence, group.lanes, run.options.n_sample, plan.confidence_dtype
+    trunk, batch, only = group.trunk, group.batch, n_sample == len(lanes) == 1
+    assert trunk is not None and batch is not None
+    if run.options.save_embeddings:
+        _hand_embeddings(run, group)
+    for which in _parts(len(lanes), plan.seed_batch):
+        part, s_inputs, pair = batch.lanes(which), trunk.s_inputs[which].to(dtype), None
+        numbers = range(which.start, which.stop)
+        for k in range(n_sample):
+            if all((i, k) in group.scored for i in numbers):
+                continue
+            x = torch.zeros(len(numbers), batch.atoms.ref_pos.shape[-2], 3)
+            for row, i in zip(x, numbers, strict=True):
+                row[: lanes[i].features.n_atom] = torch.from_numpy(group.drawn[i, k])
+            z = trunk.rows_of(which)
+            if only and isinstance(z, Tensor) and z.dtype == dtype:
+                pair, trunk.is_whole = z, False
+            if pair is None:
+                pair = torch.empty(z.shape, dtype=dtype, device=z.device)
+            head.embed(z, s_inputs, gather_tokens(x.to(z.device), part.rep_atom), pair, ops)
+            del z
+            if only:
+                trunk.give_up()
+            single = head(trunk.s[which].to(dtype), pair, part.token_mask, ops)
+            for place, i in enumerate(numbers):
+                if (i, k) not in group.scored:
+                    reduced = _reduce(run, group, part.lane(place), (single[place], pair[place]), (i, k), ops)
+                    run.on_sample(lanes[i], reduced)
+                    group.scored.add((i, k))
+            run.progress(lanes, "confidence", len(group.scored), len(lanes) * n_sample)
+
+
+def _reduce(
+    run: Run, group: Group, batch: Batch, made: tuple[Tensor, Tensor], number: tuple[int, int], ops: Ops
+) -> MadeSample:
+    """Reduce single and pair of one sample of one lane after the head's stack; returns what is left for the host."""
+    head, spec = run.network.confidence, run.network.spec
+    (lane, k), (single, pair) = number, made
+    features, draws = group.lanes[lane].features, group.lanes[lane].draws
+    plddt = head.atom_plddt(single, batch.atoms.to_token, batch.atom_in_token)[: features.n_atom].cpu().numpy()
+    sums = reduce_errors(head, pair, batch, spec, features.n_token, ops)
+    assert group.trunk is not None
+    x, contact = group.drawn[number], group.trunk.contacts[lane]
+
+    def finish() -> Samples:
+        scores = confidences(features, sums, plddt, x, contact, spec)
+        return Samples(draws.seed, x[None], contact, (scores,), first=k)
+
+    return finish
+
+
+def _hand_embeddings(run: Run, group: Group) -> None:
+    """Hand over s_inputs, s and z of every lane, as copies without padding."""
+    trunk = group.trunk
+    assert trunk is not None
+    for i, lane in enumerate(group.lanes):
+        if i in group.embedded:
+            continue
+        n, which = lane.features.n_token, slice(i, i + 1)
+        whole = trunk.z if isinstance(trunk.z, Tensor) else trunk.z.bring()
+        parts = (trunk.s_inputs[i, :n], trunk.s[i, :n], whole[which][0, :n, :n])
+        run.on_embeddings(lane, Embeddings(*(part.to("cpu", torch.float32, copy=True).numpy() for part in parts)))
+        group.embedded.add(i)
+
+
+def _parts(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
 def run_seed(
     network: Network,
     features: Features,
@@ -98,8 +295,8 @@ def run_seed(
     options: RunOptions,
     *,
     device: torch.device | str = "cpu",
-    progress: Progress = _quiet,
-    weights: Weights = _resident,
+    progress: Callable[[str, int, int], None] | None = None,
+    weights: Callable[[str], None] | None = None,
 ) -> SeedResult:
     """Predict all samples of one seed.
 
@@ -113,129 +310,53 @@ def run_seed(
         progress: called with (stage, done, total).
         weights: called with a stage's name before it runs, when its weights have to be brought in.
     """
-    spec, clock = network.spec, _Clock(device)
-    weights("trunk")
-    batch = Batch.of(features, draws.ref_pos(features), device, spec.max_msa)
-    run = Run(network, features, batch, draws, plan, options, select(plan.rows), progress)
-    passes = 1 + (spec.n_recycle if options.n_recycle is None else options.n_recycle)
-    trunk = run_trunk(run, passes)
-    contact = network.distogram(trunk.whole(), run.ops)
-    if plan.park_pair:
-        trunk.rest()
-    clock.lap("trunk")
-
-    release_memory(device)
-    weights("diffusion")
-    steps = options.n_step or spec.sampler.n_step
-    x = run_diffusion(run, trunk, steps)
-    clock.lap("diffusion")
-
-    release_memory(device)
-    weights("confidence")
-    n_token, n_atom = features.n_token, features.n_atom
-    contact_probs = contact[:n_token, :n_token].cpu().numpy()
-    coordinates = x[:, :n_atom].cpu().numpy()
-    embeddings = None
-    if options.save_embeddings:
-        # copies: the last sample is scored in the memory of z
-        parts = (trunk.s_inputs[:n_token], trunk.s[:n_token], trunk.whole()[:n_token, :n_token])
-        embeddings = Embeddings(*(part.to("cpu", torch.float32, copy=True).numpy() for part in parts))
-    scored = []
-    for i in range(options.n_sample):
-        last = i + 1 == options.n_sample
-        scored.append(score_sample(run, trunk, x[i], contact_probs, reuse=last))
-        progress("confidence", i + 1, options.n_sample)
-    clock.lap("confidence")
-    samples = Samples(draws.seed, coordinates, contact_probs, tuple(scored))
-    return SeedResult(samples, clock.seconds, embeddings, passes, steps)
-
-
-def run_trunk(run: Run, passes: int) -> TrunkResult:
-    """The trunk's result after `passes` passes."""
-    trunk, batch, draws, ops = run.network.trunk, run.batch, run.draws, run.ops
-    s_inputs = trunk.embed_inputs(batch, ops)
-    low = s_inputs.to(trunk.recycle_z.weight.dtype)
-    s, z = trunk.start(batch, low)
-    place = None
-    dropout = None
-    if run.options.mc_dropout:
-        dropout = Dropout(run.network.spec.mc_dropout, draws.dropout(), run.features.n_token)
-    for i in range(passes):
-        rows = draws.msa_rows(i, len(batch.msa)).to(low.device)
-        embedder = trunk.template_embedder
-        if run.plan.park_template and embedder is not None:
-            trunk.recycle(batch, low, s, z, ops, dropout)
-            place = Resting(z) if place is None else place.put(z)
-            del z
-            total = embedder.total(place, batch.templates, batch.position.asym_id, batch.token_mask, ops)
-            z = place.bring()
-            embedder.add_(z, total, ops)
-            del total
-            trunk.update(batch, low, s, z, rows, ops)
-        else:
-            trunk(batch, low, s, z, rows, ops, dropout)
-        run.progress("trunk", i + 1, passes)
-    return TrunkResult(s_inputs, s, z, place)
-
-
-def run_diffusion(run: Run, trunk: TrunkResult, steps: int) -> Tensor:
-    """Positions [N_sample, N_atom, 3] in Å, padding included, in batches of the plan's size."""
-    diffusion, batch, ops, n_sample = run.network.diffusion, run.batch, run.ops, run.options.n_sample
-    fixed = diffusion.prepare(batch, trunk.s_inputs, trunk.s, trunk.z, run.plan.keep_biases, ops)
-    mask = batch.atoms.mask
-    if mask is None:
-        mask = torch.ones_like(batch.atoms.to_token, dtype=torch.bool)
-    found = []
-    for start in range(0, n_sample, run.plan.diffusion_batch):
-        chosen = range(start, min(start + run.plan.diffusion_batch, n_sample))
-        done, total = start * steps, n_sample * steps
-
-        def on_step(step: int, done: int = done, width: int = len(chosen), total: int = total) -> None:
-            run.progress("diffusion", done + step * width, total)
-
-        def denoise(x: Tensor, t_hat: Tensor) -> Tensor:
-            return diffusion(x, t_hat, fixed, batch.token_mask, ops)
-
-        draws = run.draws.samples(chosen)
-        found.append(sample(denoise, run.network.spec, draws, mask, n_step=steps, on_step=on_step))
-    return torch.cat(found)
-
-
-def score_sample(
-    run: Run, trunk: TrunkResult, x: Tensor, contact_probs: np.ndarray, *, reuse: bool = False
-) -> Confidences:
-    """Confidences of one sample at positions x [N_atom, 3].
-
-    `reuse`: the trunk's z is not needed any more; its buffer is written where its precision is the same, else given up.
-    """
-    head, spec, batch, features, ops = run.network.confidence, run.network.spec, run.batch, run.features, run.ops
-    z, dtype = trunk.z, run.plan.confidence_dtype
-    pair = (
-        z
-        if reuse and isinstance(z, Tensor) and z.dtype == dtype
-        else torch.empty(z.shape, dtype=dtype, device=z.device)
+    results = Results()
+    run = Run(
+        network,
+        options,
+        device,
+        on_sample=results.on_sample,
+        on_embeddings=results.on_embeddings,
+        progress=_quiet if progress is None else lambda _lanes, *counts: progress(*counts),
+        weights=_resident if weights is None else lambda stage, _plan: weights(stage),
     )
-    head.embed(z, trunk.s_inputs.to(dtype), x[batch.rep_atom], pair, ops)
-    del z
-    if reuse:
-        trunk.give_up()
-    single = head(trunk.s.to(dtype), pair, batch.token_mask, ops)
-    plddt = head.atom_plddt(single, batch.atoms.to_token, batch.atom_in_token)[: features.n_atom].cpu().numpy()
-    sums = reduce_errors(head, pair, batch, spec, features.n_token, ops)
-    return confidences(features, sums, plddt, x[: features.n_atom].cpu().numpy(), contact_probs, spec)
+    group = Group([Lane(features, draws)])
+    advance(run, group, plan)
+    return results.of(group.lanes[0], group.seconds, run)
+
+
+class Results:
+    """Collects what groups hand over."""
+
+    def __init__(self) -> None:
+        self.samples: dict[int, list[Samples]] = {}
+        self.embeddings: dict[int, Embeddings] = {}
+
+    def on_sample(self, lane: Lane, make: MadeSample) -> None:
+        """Keep a sample."""
+        self.samples.setdefault(id(lane), []).append(make())
+
+    def on_embeddings(self, lane: Lane, embeddings: Embeddings) -> None:
+        """Keep embeddings."""
+        self.embeddings[id(lane)] = embeddings
+
+    def of(self, lane: Lane, seconds: dict[str, float], run: Run) -> SeedResult:
+        """All that came of one lane."""
+        samples = Samples.join(self.samples.pop(id(lane)))
+        return SeedResult(samples, seconds, self.embeddings.pop(id(lane), None), run.passes, run.steps)
 
 
 class _Clock:
-    """Seconds per stage; waits for an accelerator before it reads the time."""
+    """Adds to seconds per stage; waits for an accelerator before it reads the time."""
 
-    def __init__(self, device: torch.device | str) -> None:
+    def __init__(self, device: torch.device | str, seconds: dict[str, float]) -> None:
         self.cuda = torch.device(device).type == "cuda"
-        self.seconds: dict[str, float] = {}
+        self.seconds = seconds
         self.start = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         if self.cuda:
             torch.cuda.synchronize()
         now = time.perf_counter()
-        self.seconds[stage] = round(now - self.start, 4)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self.start, 4)
         self.start = now

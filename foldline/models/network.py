@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foldline.layers.atoms import AtomConditions, Atoms
 from foldline.layers.primitives import LayerNorm, Linear
-from foldline.layers.relative import RelativePositionEncoding
+from foldline.layers.relative import Positions, RelativePositionEncoding
 from foldline.models import build
 from foldline.models.batch import Batch
 from foldline.models.spec import ModelSpec
@@ -168,7 +168,8 @@ class DiffusionModule(nn.Module):
         """
         dtype = self.s.weight.dtype
         s_inputs, s_trunk = s_inputs.to(dtype), s_trunk.to(dtype)
-        z = self.conditioning.pair(z_trunk, batch.position, dtype, ops)
+        position = Positions(*(x.expand(*z_trunk.shape[:-3], -1) for x in batch.position))
+        z = self.conditioning.pair(z_trunk, position, dtype, ops)
         transformers = [self.encoder.transformer, self.decoder.transformer]
         c, (encoder, decoder) = self.encoder.condition(batch.atoms, s_trunk, z, transformers, ops)
         biases = self.transformer.biases(z, batch.token_mask, ops) if keep_biases else None

@@ -1,11 +1,14 @@
 """Embeddings, Samples and Confidences: what the network gives back, as numpy arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
+
+from foldline.errors import NonFiniteOutput
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,44 @@ class Confidences:
 
 @dataclass(frozen=True)
 class Samples:
-    """All samples of one seed."""
+    """Samples of one seed: all, or those from number `first` on."""
 
     seed: int
     coordinates: np.ndarray  # float32 [N_sample, N_atom, 3], Å
     contact_probs: np.ndarray  # float32 [N_token, N_token]
     confidences: tuple[Confidences, ...]
+    first: int = 0
+
+    @classmethod
+    def join(cls, parts: Sequence["Samples"]) -> "Samples":
+        """Samples of one seed, one part after the other in the order of their numbers."""
+        parts = sorted(parts, key=lambda part: part.first)
+        return cls(
+            seed=parts[0].seed,
+            coordinates=np.concatenate([part.coordinates for part in parts]),
+            contact_probs=parts[0].contact_probs,
+            confidences=tuple(one for part in parts for one in part.confidences),
+            first=parts[0].first,
+        )
+
+    def require_finite(self, number: int) -> None:
+        """Check what the network gave for sample `number`; scores that are undefined may be NaN (`Confidences`).
+
+        Raises:
+            NonFiniteOutput: naming what is not finite, the seed and the sample.
+        """
+        c = self.confidences[number]
+        for what, values in (
+            ("coordinates", self.coordinates[number]),
+            ("pLDDT", c.atom_plddt),
+            ("PAE", c.pae),
+            ("PDE", c.pde),
+            ("contact probabilities", self.contact_probs),
+            ("ranking score", np.array(c.ranking_score)),
+        ):
+            bad = int((~np.isfinite(values)).sum())
+            if bad:
+                raise NonFiniteOutput(
+                    f"seed {self.seed}, sample {number}: {bad} of {values.size} values of the {what} are not finite, so"
+                    " nothing of this sample was written; try --dtype fp32"
+                )
