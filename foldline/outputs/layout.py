@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foldline.errors import InputError, NonFiniteOutput
+from foldline.errors import InputError
 from foldline.outputs.confidences import confidences_json, summary_json
 from foldline.outputs.disorder import fraction_disordered
 from foldline.outputs.mmcif import ComponentSource, ModelWriter
@@ -81,19 +81,24 @@ class SampleWriter:
         """Whether this sample is on disk."""
         return any((done.seed, done.sample) == (seed, sample) for done in self.written)
 
+    def has_seed(self, seed: int, samples: int, *, embeddings: bool = False) -> bool:
+        """Whether all that a seed gives is on disk: samples 0 to `samples` - 1, and its embeddings where wanted."""
+        whole = all(self.is_written(seed, number) for number in range(samples))
+        return whole and (not embeddings or self._embeddings(seed).is_file())
+
     def write(self, samples: Samples) -> list[WrittenSample]:
-        """Write all samples of one seed; those on disk already are left as they are.
+        """Write samples of one seed, all or some; those on disk already are left as they are.
 
         Raises:
-            NonFiniteOutput: coordinates, pLDDT or ranking score of a sample hold NaN or Inf; nothing of it is written.
+            NonFiniteOutput: a sample holds NaN or Inf where none may be; nothing of it is written.
         """
-        return [self.write_sample(samples, number) for number in range(len(samples.confidences))]
+        return [self.write_sample(samples, place) for place in range(len(samples.confidences))]
 
-    def write_sample(self, samples: Samples, number: int) -> WrittenSample:
-        """Write sample `number` of a seed. Raises NonFiniteOutput before anything of it is written."""
-        confidences, coordinates = samples.confidences[number], samples.coordinates[number]
-        record = WrittenSample(samples.seed, number, float(confidences.ranking_score))
-        _require_finite(record, coordinates, confidences.atom_plddt)
+    def write_sample(self, samples: Samples, place: int) -> WrittenSample:
+        """Write the sample at `place` of `samples`. Raises NonFiniteOutput before anything of it is written."""
+        confidences, coordinates = samples.confidences[place], samples.coordinates[place]
+        samples.require_finite(place)
+        record = WrittenSample(samples.seed, samples.first + place, float(confidences.ranking_score))
         if self.is_written(record.seed, record.sample):
             return record
         job = self.job
@@ -112,9 +117,8 @@ class SampleWriter:
 
     def write_embeddings(self, seed: int, embeddings: Embeddings) -> Path:
         """`seed-S_embeddings/<job>_seed-S_embeddings.npz` with AlphaFold 3's two float16 arrays."""
-        folder = self.directory / f"seed-{seed}_embeddings"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{self.job.name}_seed-{seed}_embeddings.npz"
+        path = self._embeddings(seed)
+        path.parent.mkdir(exist_ok=True)
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -132,7 +136,7 @@ class SampleWriter:
         """Write the top-level files, `<job>_run.json` last, and return the best sample.
 
         `seeds` is the job's order of seeds for the ranking table (default: the order of writing). `run` is written as
-        it is, with the fingerprint added.
+        it is, with the best sample and the fingerprint added.
         """
         assert self.written, "no sample was written"
         order = {seed: place for place, seed in enumerate(seeds)}
@@ -143,17 +147,20 @@ class SampleWriter:
             write_atomically(Path(f"{top}_{part}"), _pieces(Path(f"{self._stem(best)}_{part}")))
         write_atomically(Path(f"{top}_data.json"), [data_json.encode()])
         write_atomically(Path(f"{top}_ranking_scores.csv"), [ranking_csv(self.written)])
-        record = dict(run) | {"fingerprint": self.fingerprint}
+        record = dict(run) | {"best": asdict(best), "fingerprint": self.fingerprint}
         write_atomically(Path(f"{top}_run.json"), [json.dumps(record, indent=1, allow_nan=False).encode()])
         self._journal.unlink(missing_ok=True)
         return best
+
+    def _embeddings(self, seed: int) -> Path:
+        return self.directory / f"seed-{seed}_embeddings" / f"{self.job.name}_seed-{seed}_embeddings.npz"
 
     def _stem(self, record: WrittenSample) -> Path:
         return self.directory / record.folder / f"{self.job.name}_{record.folder}"
 
     def _resumed(self) -> list[WrittenSample]:
         """Samples of an interrupted run with this fingerprint whose files are all there."""
-        state = _read_object(self._journal)
+        state = read_object(self._journal)
         if not self.fingerprint or state.get("fingerprint") != self.fingerprint:
             return []
         records = [WrittenSample(**sample) for sample in state["samples"]]
@@ -177,8 +184,14 @@ def write_prediction(
 def is_finished(directory: Path, name: str, fingerprint: str) -> bool:
     """Whether the folder holds a whole result with this fingerprint."""
     top = Path(directory) / name
-    recorded = _read_object(Path(f"{top}_run.json")).get("fingerprint")
+    recorded = read_object(Path(f"{top}_run.json")).get("fingerprint")
     return bool(fingerprint) and recorded == fingerprint and all(Path(f"{top}_{part}").is_file() for part in _TOP_PARTS)
+
+
+def tidy(directory: Path, name: str) -> None:
+    """Remove from a whole result what a run that was killed at its very end left beside it."""
+    (Path(directory) / f".{name}_progress.json").unlink(missing_ok=True)
+    _remove_scratch(Path(directory), name)
 
 
 def remove_result(directory: Path, name: str) -> None:
@@ -233,24 +246,10 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def _read_object(path: Path) -> dict:
+def read_object(path: Path) -> dict:
     """A JSON object, {} where there is none."""
     try:
         value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _require_finite(record: WrittenSample, coordinates: np.ndarray, atom_plddt: np.ndarray) -> None:
-    for what, values in (
-        ("coordinates", coordinates),
-        ("pLDDT", atom_plddt),
-        ("ranking score", np.array(record.ranking_score)),
-    ):
-        if not np.isfinite(values).all():
-            bad = int((~np.isfinite(values)).sum())
-            raise NonFiniteOutput(
-                f"seed {record.seed}, sample {record.sample}: {bad} of {values.size} values of the {what} are not"
-                " finite, so nothing of this sample was written; try --dtype fp32"
-            )

@@ -69,6 +69,11 @@ class Draws:
 
     seed: int
 
+    @property
+    def digest(self) -> str:
+        """What tells these draws from others."""
+        return f"seed {self.seed}"
+
     def ref_pos(self, features: Features) -> np.ndarray:
         """Posed reference conformers [N_atom, 3]: every residue rotated at random and shifted by U(-1, 1) Å per axis.
 
@@ -160,6 +165,15 @@ class Tape(Draws):
                 return cls(seed, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise InputError(f"not a readable tape of draws ({error})", path="draws", source=str(path)) from error
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the seed and all that is recorded."""
+        found = hashlib.sha256(f"tape {self.seed}".encode())
+        for name, array in sorted(self.arrays.items()):
+            found.update(f"{name} {array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def save(self, path: Path | str) -> None:
         """Write a safetensors tape."""

@@ -72,15 +72,15 @@ class Samples:
             first=parts[0].first,
         )
 
-    def require_finite(self, number: int) -> None:
-        """Check what the network gave for sample `number`; scores that are undefined may be NaN (`Confidences`).
+    def require_finite(self, place: int) -> None:
+        """Check what the network gave for the sample at `place`; undefined scores may be NaN (`Confidences`).
 
         Raises:
             NonFiniteOutput: naming what is not finite, the seed and the sample.
         """
-        c = self.confidences[number]
+        c = self.confidences[place]
         for what, values in (
-            ("coordinates", self.coordinates[number]),
+            ("coordinates", self.coordinates[place]),
             ("pLDDT", c.atom_plddt),
             ("PAE", c.pae),
             ("PDE", c.pde),
@@ -90,6 +90,6 @@ class Samples:
             bad = int((~np.isfinite(values)).sum())
             if bad:
                 raise NonFiniteOutput(
-                    f"seed {self.seed}, sample {number}: {bad} of {values.size} values of the {what} are not finite, so"
+                    f"seed {self.seed}, sample {self.first + place}: {bad} of {values.size} values of the {what} are not finite, so"
                     " nothing of this sample was written; try --dtype fp32"
                 )

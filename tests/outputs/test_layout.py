@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from foldline.outputs.layout import (
     SampleWriter,
     is_finished,
     remove_result,
+    tidy,
     write_atomically,
     write_prediction,
 )
@@ -60,7 +61,10 @@ def test_whole_result(small: PredictedJob, random_samples: RandomSamples, tmp_pa
     assert {(int(a), int(b)): float(c) for a, b, c in rows[1:]} == scores
     assert [row[:2] for row in rows[1:]] == [["11", "0"], ["11", "1"], ["3", "0"], ["3", "1"]]
     assert (folder / f"{small.name}_data.json").read_text() == '{"name": "mine"}'
-    assert json.loads((folder / f"{small.name}_run.json").read_text()) == run | {"fingerprint": ""}
+    assert json.loads((folder / f"{small.name}_run.json").read_text()) == run | {
+        "best": asdict(best),
+        "fingerprint": "",
+    }
     summary = json.loads((folder / f"{small.name}_summary_confidences.json").read_text())
     assert summary["ranking_score"] == round(best.ranking_score, 2)
 
@@ -85,7 +89,7 @@ def test_equal_scores_keep_the_first(small: PredictedJob, random_samples: Random
     assert write_prediction(tmp_path, small, [replace(samples, confidences=same)], "{}", {}).sample == 1
 
 
-@pytest.mark.parametrize("what", ["coordinates", "atom_plddt", "ranking_score"])
+@pytest.mark.parametrize("what", ["coordinates", "atom_plddt", "pae", "pde", "ranking_score"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_non_finite_is_refused_before_writing(
     what: str, value: float, small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
@@ -94,6 +98,8 @@ def test_non_finite_is_refused_before_writing(
     bad = samples.confidences[1]
     if what == "coordinates":
         samples.coordinates[1, 7, 2] = value
+    elif what in ("pae", "pde"):
+        getattr(bad, what)[2, 3] = value
     elif what == "atom_plddt":
         bad.atom_plddt[3] = value
     else:
@@ -106,14 +112,44 @@ def test_non_finite_is_refused_before_writing(
     assert [(done.seed, done.sample) for done in writer.written] == [(1, 0)]
 
 
-def test_undefined_pae_is_null_and_no_nan_is_written(
+def test_parts_of_a_seed_are_numbered_on(small: PredictedJob, random_samples: RandomSamples, tmp_path: Path) -> None:
+    whole = random_samples(small.topology, 1, 3)
+    parts = [
+        replace(whole, coordinates=whole.coordinates[which], confidences=whole.confidences[which], first=which.start)
+        for which in (slice(2, 3), slice(0, 2))
+    ]
+    writer = SampleWriter(tmp_path / "parts", small)
+    assert [(r.sample, r.ranking_score) for part in parts for r in writer.write(part)] == [
+        (i, whole.confidences[i].ranking_score) for i in (2, 0, 1)
+    ]
+    assert writer.has_seed(1, 3) and not writer.has_seed(1, 4) and not writer.has_seed(2, 1)
+    writer.finish("{}", {}, seeds=(1,))
+    write_prediction(tmp_path / "whole", small, [whole], "{}", {})
+    names = files(tmp_path / "whole")
+    assert names == files(tmp_path / "parts")
+    assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "parts" / n).read_bytes() for n in names)
+
+
+def test_a_seed_without_its_embeddings_is_not_finished(
     small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
 ) -> None:
     samples = random_samples(small.topology, 1, 1)
-    samples.confidences[0].pae[2] = np.nan
-    write_prediction(tmp_path, small, [samples], "{}", {})
-    text = (tmp_path / f"{small.name}_confidences.json").read_text()
-    assert "NaN" not in text and set(json.loads(text)["pae"][2]) == {None}
+    writer = SampleWriter(tmp_path, small)
+    writer.write(samples)
+    assert writer.has_seed(1, 1) and not writer.has_seed(1, 1, embeddings=True)
+    writer.write_embeddings(1, _embeddings(samples))
+    assert writer.has_seed(1, 1, embeddings=True)
+
+
+def test_what_a_run_killed_at_its_end_left_is_removed(
+    small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
+) -> None:
+    write_prediction(tmp_path, small, [random_samples(small.topology, 1, 1)], "{}", {})
+    whole = files(tmp_path)
+    for name in (f".{small.name}_progress.json", f".{small.name}_run.json.12-ab.tmp"):
+        (tmp_path / name).write_text("{}")
+    tidy(tmp_path, small.name)
+    assert files(tmp_path) == whole
 
 
 def test_resumes_what_the_same_run_finished(small: PredictedJob, random_samples: RandomSamples, tmp_path: Path) -> None:

@@ -207,3 +207,12 @@ def test_sizes_that_do_not_fit_are_told(tape: Tape, fault: str) -> None:
     ask, message = FAULTS[fault]
     with pytest.raises(InputError, match=message):
         ask(tape)
+
+
+def test_digests_tell_draws_apart() -> None:
+    recorded = Tape(1, {"x_init": np.zeros((1, 2, 3), np.float32)})
+    moved = Tape(1, {"x_init": np.ones((1, 2, 3), np.float32)})
+    renamed = Tape(1, {"noise": np.zeros((1, 2, 3), np.float32)})
+    digests = {draws.digest for draws in (Draws(1), Draws(2), Tape(1), Tape(2), recorded, moved, renamed)}
+    assert len(digests) == 7
+    assert recorded.digest == Tape(1, {"x_init": np.zeros((1, 2, 3), np.float32)}).digest
