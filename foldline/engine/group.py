@@ -91,7 +91,7 @@ class Group:
         return len(self.drawn) == n_sample * len(self.lanes)
 
     def after_failure(self) -> tuple[list["Group"], list["Group"]]:
-        """What goes on and what starts anew after memory ran out: lanes with a finished trunk, each alone, and the rest.
+        """What goes on and what starts anew after memory ran out: lanes with a finished trunk, each alone; the rest.
 
         Samples that were handed over stay so. A group of one lane that has its trunk goes on as it is.
         """
