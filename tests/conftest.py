@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--clients-python", default=None, help="interpreter of the environment made by scripts/clients-env"
     )
+    parser.addoption("--chromium", default=None, help="a Chromium to open pages in (scripts/browser-env makes one)")
 
 
 @pytest.fixture(scope="session")
@@ -37,4 +38,13 @@ def clients_python(request: pytest.FixtureRequest) -> Path:
     given = request.config.getoption("--clients-python")
     if not given:
         pytest.skip("no --clients-python is given")
+    return Path(given)
+
+
+@pytest.fixture(scope="session")
+def chromium(request: pytest.FixtureRequest) -> Path:
+    """The browser that pages are opened in; the test is skipped without one."""
+    given = request.config.getoption("--chromium")
+    if not given:
+        pytest.skip("no --chromium is given")
     return Path(given)

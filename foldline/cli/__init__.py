@@ -11,6 +11,7 @@ from foldline.cli.bench import bench
 from foldline.cli.display import print_error
 from foldline.cli.doctor import doctor
 from foldline.cli.predict import predict
+from foldline.cli.report import report
 from foldline.cli.validate import validate
 from foldline.cli.weights import weights
 from foldline.errors import ExitCode, FoldlineError
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(validate)
+app.command()(report)
 app.add_typer(weights, name="weights")
 app.command()(doctor)
 app.add_typer(bench, name="bench")

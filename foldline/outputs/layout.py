@@ -27,6 +27,7 @@ from foldline.tensors.results import Embeddings, Samples
 
 PARTS = ("model.cif", "confidences.json", "summary_confidences.json")
 _TOP_PARTS = (*PARTS, "data.json", "ranking_scores.csv", "run.json")
+_MADE_FROM_IT = ("report.html", "plddt.png", "msa.png")  # by foldline report; stale when the result goes
 _COPY_BYTES = 1 << 22
 
 
@@ -197,7 +198,8 @@ def tidy(directory: Path, name: str) -> None:
 def remove_result(directory: Path, name: str) -> None:
     """Remove every file that a result of this job has in its folder, and nothing else."""
     directory = Path(directory)
-    doomed = [directory / f"{name}_{part}" for part in _TOP_PARTS] + [directory / f".{name}_progress.json"]
+    doomed = [directory / f"{name}_{part}" for part in (*_TOP_PARTS, *_MADE_FROM_IT)]
+    doomed += [directory / f".{name}_progress.json", *directory.glob(f"{name}_seed-*_sample-*_pae.png")]
     folders = [folder for folder in directory.glob("seed-*_*") if folder.is_dir()]
     for folder in folders:
         doomed += [folder / f"{name}_{folder.name}_{part}" for part in PARTS] + [folder / f"{name}_{folder.name}.npz"]

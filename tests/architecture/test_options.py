@@ -31,6 +31,7 @@ OPTIONS = {
         "--steps",
     ],
     "validate": ["INPUT...", "--config", "--quiet"],
+    "report": ["DIR...", "--plots"],
     "weights list": ["--config"],
     "weights fetch": ["NAME|PATH", "--config", "--progress"],
     "weights verify": ["NAME|PATH", "--config"],

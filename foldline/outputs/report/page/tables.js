@@ -1,0 +1,165 @@
+// Scores of the samples, scores of the chains, and how the result was made.
+
+function samplesRail(choose) {
+  const rail = byId("rail");
+  byId("rail-note").textContent = shown.length < record.samples.length
+    ? `The best ${shown.length} of ${record.samples.length}; the table below has all.`
+    : `Best first, by ranking score.`;
+  shown.forEach((sample, number) => {
+    const canvas = element("canvas", { class: "strip", "aria-hidden": "true" });
+    const input = element("input", { type: "radio", name: "sample", value: number, id: `sample-${number}` });
+    input.addEventListener("change", () => choose(number));
+    const label = element("label", { class: "rail-item", for: `sample-${number}` }, input,
+      element("span", { class: "rail-rank", text: String(number + 1) }),
+      element("span", { class: "rail-name", text: sampleName(sample) }),
+      element("span", { class: "rail-score", text: fixed(sample.ranking_score, 2) }), canvas);
+    rail.append(label);
+    byId("choose").append(element("option", { value: number, text: `${number + 1}. ${sampleName(sample)} (${fixed(sample.ranking_score, 2)})` }));
+    paintStrip(canvas, record.strips[number]);
+  });
+  byId("choose").addEventListener("change", (event) => choose(Number(event.target.value)));
+}
+
+async function paintStrip(canvas, text) {
+  const means = await unpacked(text);
+  canvas.width = means.length;
+  canvas.height = 1;
+  const context = canvas.getContext("2d");
+  means.forEach((mean, i) => { context.fillStyle = plddtColour(mean); context.fillRect(i, 0, 1, 1); });
+}
+
+const SCORE_COLUMNS = [
+  ["Ranking score", (sample) => fixed(sample.ranking_score, 2)],
+  ["ipTM", (sample) => fixed(sample.iptm, 2)],
+  ["pTM", (sample) => fixed(sample.ptm, 2)],
+  ["Mean pLDDT", (sample) => fixed(sample.mean_plddt, 1)],
+  ["Disordered", (sample) => fixed(sample.fraction_disordered === null ? null : 100 * sample.fraction_disordered, 0) + (sample.fraction_disordered === null ? "" : " %")],
+  ["Clash", (sample) => (sample.has_clash ? "yes" : "no")],
+  ["RMSD to best", (sample) => (sample === record.samples[0] ? "–" : `${fixed(sample.rmsd, 1)} Å`)],
+];
+
+function scoresTable(choose) {
+  const head = element("tr", {}, element("th", { scope: "col", text: "Rank" }), element("th", { scope: "col", text: "Sample" }));
+  SCORE_COLUMNS.forEach(([name]) => head.append(element("th", { scope: "col", class: "number", text: name })));
+  const body = element("tbody");
+  record.samples.forEach((sample, number) => {
+    const row = element("tr", { "data-sample": number });
+    row.append(element("td", { class: "number", text: String(number + 1) }));
+    const name = element("th", { scope: "row" });
+    if (number < shown.length) {
+      const button = element("button", { type: "button", class: "link", text: sampleName(sample) });
+      button.addEventListener("click", () => choose(number));
+      name.append(button);
+    } else name.textContent = sampleName(sample);
+    row.append(name);
+    SCORE_COLUMNS.forEach(([heading, told]) => row.append(element("td", {
+      class: heading === "Clash" && sample.has_clash ? "number bad" : "number", text: told(sample),
+    })));
+    body.append(row);
+  });
+  byId("scores").append(element("thead", {}, head), body);
+  const notes = ["Higher is better, but for the share of disorder."];
+  if (record.chains.length === 1) notes.push("A single chain has no ipTM.");
+  if (record.samples.some((sample) => sample.has_clash)) notes.push("Chains of samples with a clash run through each other: their ranking score is lowered by 100.");
+  if (shown.length < record.samples.length) notes.push(`The page holds the structures of the best ${shown.length} samples; the others are in the folder.`);
+  byId("scores-note").textContent = notes.join(" ");
+}
+
+function showVerdict(sample) {
+  const list = byId("verdict");
+  const clash = sample.has_clash ? "yes" : "none";
+  const disorder = sample.fraction_disordered === null ? "–" : `${Math.round(100 * sample.fraction_disordered)} %`;
+  const entries = [
+    ["Ranking score", fixed(sample.ranking_score, 2)], ["ipTM", fixed(sample.iptm, 2)], ["pTM", fixed(sample.ptm, 2)],
+    ["Mean pLDDT", fixed(sample.mean_plddt, 1)], ["Disordered", disorder], ["Clash", clash],
+  ];
+  list.replaceChildren(...entries.map(([name, value]) => element("div", { class: name === "Clash" && sample.has_clash ? "bad" : "" },
+    element("dt", { text: name }), element("dd", { text: value }))));
+}
+
+const pairsView = { kind: "iptm", sample: null };
+
+function showPairs(sample = pairsView.sample) {
+  pairsView.sample = sample;
+  const iptm = pairsView.kind === "iptm";
+  const values = iptm ? sample.chain_pair_iptm : sample.chain_pair_pae_min;
+  const head = element("tr", {}, element("td"));
+  record.chains.forEach((chain) => head.append(element("th", { scope: "col", text: chain.id })));
+  const body = element("tbody");
+  record.chains.forEach((chain, i) => {
+    const kind = chain.components.length ? chain.components.slice(0, 3).join(", ") + (chain.components.length > 3 ? ", …" : "") : chain.kind === "protein" ? "protein" : chain.kind.toUpperCase();
+    const row = element("tr", {}, element("th", { scope: "row" },
+      element("i", { class: "swatch", style: { background: chainColour(i) } }), element("b", { text: chain.id }), ` ${kind}`));
+    values[i].forEach((value, j) => {
+      const strength = value === null ? 0 : iptm ? value : Math.max(0, 1 - value / PAE_FULL);
+      row.append(element("td", { class: i === j ? "number own" : "number", style: { "--part": `${Math.round(70 * strength)}%` }, text: fixed(value, iptm ? 2 : 1),
+        title: iptm ? (i === j ? `pTM of chain ${chain.id}` : `ipTM of ${chain.id} and ${record.chains[j].id}`) : `smallest PAE, ${record.chains[j].id} aligned on ${chain.id}` }));
+    });
+    body.append(row);
+  });
+  byId("pairs").replaceChildren(element("thead", {}, head), body);
+  byId("pairs-note").textContent = iptm
+    ? "ipTM of each pair of chains; on the diagonal the pTM of each chain. A dash is undefined, as for an ion."
+    : "Smallest predicted aligned error, in Å, of a token of the column's chain aligned on one of the row's chain.";
+}
+
+const STAGE_NAMES = { features: "Features", trunk: "Trunk", diffusion: "Diffusion", confidence: "Confidence", write: "Writing" };
+
+function stagesTable() {
+  const seconds = record.run.seconds || {}, bytes = (record.run.plan || {}).stage_bytes || {};
+  const names = [...new Set([...Object.keys(seconds), ...Object.keys(bytes)])].filter((name) => name !== "total");
+  const table = byId("stages");
+  if (!names.length) {
+    byId("stages-note").textContent = "The record of the run has no times.";
+    return;
+  }
+  const longest = Math.max(...names.map((name) => seconds[name] || 0), 1e-9);
+  const body = element("tbody");
+  for (const name of names) {
+    const spent = seconds[name];
+    body.append(element("tr", {}, element("th", { scope: "row", text: STAGE_NAMES[name] || name }),
+      element("td", { class: "bar" }, element("i", { style: { width: `${(100 * (spent || 0)) / longest}%` } })),
+      element("td", { class: "number", text: spent === undefined ? "–" : `${spent.toFixed(1)} s` }),
+      element("td", { class: "number", text: bytes[name] === undefined ? "–" : `${gib(bytes[name])}` })));
+  }
+  const head = element("tr", {}, element("th", { scope: "col", text: "Stage" }), element("td"),
+    element("th", { scope: "col", class: "number", text: "Time" }), element("th", { scope: "col", class: "number", text: "Memory" }));
+  const foot = element("tr", {}, element("th", { scope: "row", text: "Whole job" }), element("td"),
+    element("td", { class: "number", text: seconds.total === undefined ? "–" : `${seconds.total.toFixed(1)} s` }),
+    element("td", { class: "number", text: record.run.peak_bytes ? `${gib(record.run.peak_bytes)}*` : "–" }));
+  table.append(element("thead", {}, head), body, element("tfoot", {}, foot));
+  const perSeed = record.run.seconds_per_seed || [];
+  const each = perSeed.length > 1 ? ` Seeds: ${perSeed.map((entry) => `${entry.seed} took ${Object.entries(entry).filter(([key]) => key !== "seed").reduce((sum, [, value]) => sum + value, 0).toFixed(1)} s`).join(", ")}.` : "";
+  byId("stages-note").textContent = `Memory of a stage is what the plan foresaw${record.run.peak_bytes ? "; * was measured" : ""}.${each}`;
+}
+
+function factsList() {
+  const run = record.run, plan = run.plan || {};
+  const kinds = [...new Set([plan.trunk_dtype, plan.diffusion_dtype, plan.confidence_dtype].filter(Boolean))];
+  const yes = (value, words) => (value === undefined ? undefined : words[value ? 0 : 1]);
+  const facts = [
+    ["Foldline", run.foldline], ["Model", run.model], ["Family", run.family], ["Checkpoint SHA-256", run.checkpoint_sha256],
+    ["Device", run.device], ["PyTorch", run.torch], ["Tokens", grouped(record.n_token)], ["Atoms", run.n_atom && grouped(run.n_atom)],
+    ["MSA rows given to the network", run.n_msa && grouped(run.n_msa)], ["Alignments", run.msa],
+    ["Trunk passes", run.trunk_passes], ["Diffusion steps", run.steps], ["Samples per seed", run.samples],
+    ["Seeds", [...new Set(record.samples.map((sample) => sample.seed))].sort((a, b) => a - b).join(", ")],
+    ["Precision", kinds.length === 1 ? kinds[0] : kinds.length ? `${plan.trunk_dtype} trunk, ${plan.diffusion_dtype} diffusion, ${plan.confidence_dtype} confidence` : undefined],
+    ["Samples at once", plan.sample_batch],
+    ["Rows at once", plan.rows && Object.entries(plan.rows).map(([name, count]) => `${name} ${grouped(count)}`).join(", ")],
+    ["Attention biases", yes(plan.keep_biases, ["kept between steps", "made at each step"])],
+    ["Weights", yes(plan.staged_weights, ["loaded stage by stage", "resident"])],
+    ["Pair representation", yes(plan.park_pair, ["put away while sampling", "stays on the device"])],
+  ];
+  for (const [name, value] of facts) {
+    if (value === undefined || value === null || value === "") continue;
+    byId("facts").append(element("div", { class: String(value).length > 40 ? "wide" : "" }, element("dt", { text: name }), element("dd", { text: String(value) })));
+  }
+}
+
+function showWarnings() {
+  if (!record.warnings.length) return;
+  const box = byId("warnings");
+  box.hidden = false;
+  box.append(element("h2", { text: record.warnings.length === 1 ? "The run warns" : `The run has ${record.warnings.length} warnings` }),
+    element("ul", {}, ...record.warnings.map((text) => element("li", { text }))));
+}
