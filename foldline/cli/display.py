@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -43,6 +44,10 @@ class Display(Protocol):
 
     def finished(self, prediction: "Prediction", number: int, count: int) -> None:
         """A job's end, the `number`th of `count`."""
+        ...
+
+    def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
+        """A finished job's page, or why there is none."""
         ...
 
     def ended(self, counts: Mapping[str, int]) -> None:
@@ -89,6 +94,11 @@ class Errors:
         """See `Display`."""
         if prediction.error is not None:
             self.line(f"error: job {prediction.job_name}: {prediction.error}")
+
+    def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
+        """See `Display`."""
+        if error is not None:
+            self.line(f"error: job {job}: it is done, but its report is not: {error}")
 
     def ended(self, counts: Mapping[str, int]) -> None:
         """See `Display`."""
@@ -138,6 +148,13 @@ class Plain(Errors):
                 super().finished(prediction, number, count)
             else:
                 self.line(f"[{number}/{count}] {summary(prediction)}")
+
+    def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
+        """The page's path in one line."""
+        with self.lock:
+            if path is not None:
+                self.line(f"{job}: report -> {path}")
+            super().reported(job, path, error)
 
     def ended(self, counts: Mapping[str, int]) -> None:
         """The counts in one line."""
@@ -242,6 +259,11 @@ class Json(Errors):
             peak_bytes=prediction.peak_bytes,
             warnings=list(prediction.warnings),
         )
+
+    def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
+        """The page's path, or why there is none."""
+        told = None if error is None else {"code": error.code, "message": str(error)}
+        self._write("report", job=job, path=None if path is None else str(path), error=told)
 
     def ended(self, counts: Mapping[str, int]) -> None:
         """The counts by word."""

@@ -28,6 +28,7 @@ OnError = Annotated[
     str | None, typer.Option("--on-error", metavar="continue|stop", help="What a failed job does to the others.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Run jobs again whose results are there.")]
+Report = Annotated[bool, typer.Option("--report", help="Make an HTML page of each finished job (foldline report).")]
 Progress = Annotated[str, typer.Option("--progress", metavar="auto|plain|json|none", help="How a run shows itself.")]
 
 
@@ -47,6 +48,7 @@ def predict(
     buckets: Buckets = None,
     on_error: OnError = None,
     overwrite: Overwrite = False,
+    report: Report = False,
     progress: Progress = "auto",
     config: ConfigFile = None,
 ) -> None:
@@ -73,7 +75,7 @@ def predict(
     _check_folder(out)
     jobs, faults = _read(inputs, choice, settings)
     with show:
-        code = _run(jobs, faults, out, settings, show)
+        code = _run(jobs, faults, out, settings, show, report)
     raise typer.Exit(code)
 
 
@@ -106,7 +108,9 @@ def _read(inputs: list[str], choice: SeedChoice, settings: EngineConfig) -> tupl
     return jobs, faults
 
 
-def _run(jobs: list["Job"], faults: list[InputError], out: Path, settings: EngineConfig, show: Display) -> ExitCode:
+def _run(
+    jobs: list["Job"], faults: list[InputError], out: Path, settings: EngineConfig, show: Display, report: bool = False
+) -> ExitCode:
     from foldline.engine import Engine
     from foldline.weights.registry import known
 
@@ -118,17 +122,33 @@ def _run(jobs: list["Job"], faults: list[InputError], out: Path, settings: Engin
         fetch(entry, settings.cache_root, progress=lambda done, total: show.fetched(entry.name, done, total))
     engine = Engine(settings.model, config=settings)
     errors: list[FoldlineError] = []
+    unreported: list[FoldlineError] = []
     done = number = 0
     for number, prediction in enumerate(engine.predict(jobs, out=out, progress=show.event), start=1):
         show.finished(prediction, number, len(jobs))
         if prediction.error is None:
             done += 1
+            if report and prediction.directory is not None:
+                unreported += _report(prediction.job_name, prediction.directory, show)
             continue
         errors.append(prediction.error)
         if settings.on_error == "stop":
             break
     show.ended({"done": done, "failed": len(errors), "not run": len(jobs) - number, "not readable": len(faults)})
-    return exit_code(done, [*errors, *faults])
+    return exit_code(done, [*errors, *unreported, *faults])
+
+
+def _report(name: str, directory: Path, show: Display) -> list[FoldlineError]:
+    """Make a job's page; the error that this ended in, if any: the prediction itself is done."""
+    from foldline.outputs.report.page import write_report
+
+    try:
+        path = write_report(directory)
+    except FoldlineError as error:
+        show.reported(name, None, error)
+        return [error]
+    show.reported(name, path)
+    return []
 
 
 def exit_code(done: int, errors: list[FoldlineError] | list[FoldlineError | InputError]) -> ExitCode:

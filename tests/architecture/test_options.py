@@ -26,6 +26,7 @@ OPTIONS = {
         "--overwrite",
         "--progress",
         "--recycles",
+        "--report",
         "--samples",
         "--seeds",
         "--steps",
