@@ -3,6 +3,7 @@
 Pair features of atoms exist only inside windows and only while the attention biases are made from them.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -195,7 +196,7 @@ class AtomAttentionEncoder(nn.Module):
         blocks = [block for transformer in transformers for block in transformer.blocks]
         n_head = blocks[0].attention.n_head
         biases = [c.new_empty(*c.shape[:-2], total, n_head, N_QUERY, N_KEY) for _ in blocks]
-        step = max(1, ops.rows.point * 8 // (N_QUERY * N_KEY))
+        step = max(1, ops.rows.point * 8 // (N_QUERY * N_KEY * math.prod(c.shape[:-2])))
         for start in range(0, total, step):
             windows = slice(start, min(start + step, total))
             p = features.pairs(atoms, c, z, windows)

@@ -4,6 +4,7 @@ What depends on the conditioning alone is computed apart from what depends on th
 it between diffusion steps or share it between samples.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -185,6 +186,7 @@ class DiffusionTransformer(nn.Module):
                 assert z is not None, "neither biases nor the pair conditioning"
                 bias = self.bias(i, z, mask, ops)
             block(a, block.condition(s), bias.unsqueeze(-4), ops)
+            del bias  # before the next one is made
 
 
 class DiffusionConditioning(nn.Module):
@@ -213,7 +215,7 @@ class DiffusionConditioning(nn.Module):
         """Pair conditioning [*b, N_token, N_token, c_z] in `dtype` (Alg. 21, lines 1-5); the same for all steps."""
         n_token = z_trunk.shape[-2]
         z = torch.empty(z_trunk.shape, dtype=dtype, device=z_trunk.device)
-        for i in row_blocks(n_token, n_token, ops.rows.point):
+        for i in row_blocks(n_token, n_token * math.prod(z.shape[:-3]), ops.rows.point):
             relative = self.relative(position, i)
             both = torch.cat([z_trunk[..., i, :, :].to(dtype), relative], dim=-1)
             z[..., i, :, :] = self.z(self.norm_z(both))

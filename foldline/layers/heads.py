@@ -32,7 +32,7 @@ class DistogramHead(nn.Module):
         """Probability of a distance under the contact limit, float32 [*b, N_token, N_token]; logits are symmetrised."""
         n_token = z.shape[-2]
         out = torch.empty(z.shape[:-1], dtype=torch.float32, device=z.device)
-        for i in row_blocks(n_token, n_token, ops.rows.point):
+        for i in row_blocks(n_token, n_token * math.prod(z.shape[:-3]), ops.rows.point):
             logits = self.linear(z[..., i, :, :]) + self.linear(z[..., :, i, :]).transpose(-2, -3)
             out[..., i, :] = logits.float().softmax(-1)[..., : self.n_contact_bin].sum(-1)
         return out

@@ -1,5 +1,7 @@
 """MSA module (AF3 SI Alg. 8): the drawn rows of the alignment talk to the pair representation."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -84,7 +86,7 @@ class MsaModule(nn.Module):
         table, has_deletion, deletion_value = self.m.weight.t().split([self.n_class, 1, 1])
         single = self.s(s_inputs)
         m = single.new_empty(*msa.shape, single.shape[-1])
-        for s in row_blocks(msa.shape[-2], msa.shape[-1], ops.rows.msa):
+        for s in row_blocks(msa.shape[-2], msa.shape[-1] * math.prod(msa.shape[:-2]), ops.rows.msa):
             count = deletions[..., s, :, None].to(torch.float32)
             value = (torch.atan(count / 3) * (2 / torch.pi)).to(m.dtype)
             m[..., s, :, :] = table[msa[..., s, :].long()]

@@ -1,5 +1,6 @@
 """Attention with pair bias over tokens, and the bias itself, which the caller may keep when z does not change."""
 
+import math
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ def pair_bias(
     """
     n_token, c_z = z.shape[-2:]
     bias = z.new_empty(*z.shape[:-3], weight.shape[0], n_token, n_token)
-    for i in row_blocks(n_token, n_token, rows.pair):
+    for i in row_blocks(n_token, n_token * math.prod(z.shape[:-3]), rows.pair):
         x = F.layer_norm(z[..., i, :, :], (c_z,), *norm)
         bias[..., i, :] = linear(x, weight).movedim(-1, -3)
     if mask is not None:
