@@ -36,6 +36,16 @@ class FoldlineError(Exception):
     code = "error"
     stage = ""
 
+    def __reduce__(self) -> tuple:
+        """Travels between processes with its fields, whatever its constructor takes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[FoldlineError], args: tuple, fields: dict) -> FoldlineError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
 
 class InputError(FoldlineError, ValueError):
     """Bad input. `path` is the JSON path or option at fault, `source` the file it came from."""

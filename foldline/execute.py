@@ -4,6 +4,14 @@ An executor maps a function over items and gives a future per item, in order. Th
 others, such as one over many machines, keep the same protocol.
 """
 
+import importlib
+import json
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +21,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from foldline.errors import Stopped
+from foldline.errors import FoldlineError, InternalError, Stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,8 +63,8 @@ class StopRequest:
         return self._whole > 0
 
     def check(self) -> None:
-        """End here if that was asked. Raises Stopped."""
-        if self.asked:
+        """End here if that was asked, unless something is to be finished first. Raises Stopped."""
+        if self.asked and not self.busy:
             raise Stopped
 
     @contextmanager
@@ -93,9 +101,11 @@ class Executor(Protocol):
 class InProcess:
     """Runs in threads of this process, `ahead` items before the one asked for; 0 runs each when it is its turn."""
 
-    def __init__(self, ahead: int = 1) -> None:
+    def __init__(self, ahead: int = 1, threads: int | None = None) -> None:
+        """`threads`: how many items run at a time; default: all that are ahead."""
         self.ahead = ahead
-        self._pool = ThreadPoolExecutor(max_workers=ahead, thread_name_prefix="foldline") if ahead else None
+        workers = ahead if threads is None else min(ahead, threads)
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="foldline") if ahead else None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Future[Result]]:
         """See `Executor.map`."""
@@ -135,3 +145,96 @@ def _run(function: Callable[[Item], Result], item: Item) -> Future[Result]:
     except Exception as error:  # noqa: BLE001  (kept for whoever asks for the result, as a pool does)
         future.set_exception(error)
     return future
+
+
+class Children:
+    """Child processes that run functions for threads of this one; each call takes one that is idle.
+
+    A child is a bare interpreter that imports what it is told to run and keeps it. Unlike with `multiprocessing`, the
+    caller's own script is not run again in it, so that no `if __name__ == "__main__"` is needed. It ends with this
+    process, however that ends.
+    """
+
+    def __init__(self, count: int) -> None:
+        """`count` children at most; each is started when it is first needed, and anew when it has died."""
+        self.count = count
+        self._idle: queue.LifoQueue[subprocess.Popen[bytes] | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._idle.put(None)
+
+    def run(self, function: Callable[..., Result], *args: object) -> Result:
+        """The result of a function of a module, which a child imports; arguments and result are pickled.
+
+        Raises:
+            FoldlineError: raised by the function. What else it raises, or its child's death, is an InternalError.
+        """
+        child = self._idle.get()
+        try:
+            if child is None or child.poll() is not None:
+                child = _start()
+            assert child.stdin is not None and child.stdout is not None
+            try:
+                pickle.dump((function, args), child.stdin)
+                child.stdin.flush()
+                fine, result = pickle.load(child.stdout)
+            except (EOFError, BrokenPipeError) as error:
+                what = f"a child process died with exit code {child.wait()}"
+                _end(child)
+                raise InternalError(ChildProcessError(what)) from error
+            except BaseException:
+                _end(child)  # its next answer would be this call's
+                raise
+        finally:
+            self._idle.put(child)
+        if not fine:
+            raise result
+        return result
+
+    def close(self) -> None:
+        """End the children; nobody may be waiting for one."""
+        for child in [self._idle.get() for _ in range(self.count)]:
+            if child is not None:
+                _end(child)
+            self._idle.put(None)
+
+
+def _start() -> subprocess.Popen[bytes]:
+    code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from foldline.execute import serve; serve()"
+    command = [sys.executable, "-c", code, json.dumps(sys.path)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.communicate()
+
+
+def serve() -> None:
+    """Be a child: run what comes through standard input until it ends. Prints of others go to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, whom it reaches too, decides
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _one_blas_thread()
+    while True:
+        try:
+            function, args = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = True, function(*args)
+        except FoldlineError as error:
+            answer = False, error
+        except Exception as error:  # noqa: BLE001  (it ends one call, not the child)
+            answer = False, InternalError(error)
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+def _one_blas_thread() -> None:
+    """Load numpy while this process may use one processor: its BLAS makes as many threads as it sees processors."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    importlib.import_module("numpy")
+    os.sched_setaffinity(0, allowed)

@@ -1,11 +1,19 @@
-"""The in-process executor: order, how far ahead it works, errors, and what closing early leaves undone."""
+"""Running things ahead: order, how far, errors, and what closing early leaves undone; child processes; stopping."""
 
+import os
+import pickle
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from foldline.errors import Stopped
-from foldline.execute import InProcess, StopRequest
+from foldline.errors import DoesNotFit, FoldlineError, InputError, InternalError, KernelUnavailable, Stopped, WriteError
+from foldline.execute import Children, InProcess, StopRequest
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
@@ -94,3 +102,89 @@ def test_other_threads_do_not_hold_up_the_main_one() -> None:
                 return stop.busy
 
         assert [future.result() for future in executor.map(work, [1])] == [False]
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    made = Children(2)
+    yield made
+    made.close()
+
+
+def test_children_are_started_once_and_keep_what_they_import(children: Children) -> None:
+    first = children.run(os.getpid)
+    assert first != os.getpid() and children.run(os.getpid) == first
+    assert len(children.run(os.sched_getaffinity, 0)) == len(os.sched_getaffinity(0))
+
+
+def test_children_have_one_blas_thread(children: Children) -> None:
+    loaded = children.run(
+        eval, "'numpy' in __import__('sys').modules and len(__import__('os').listdir('/proc/self/task'))"
+    )
+    assert loaded == 1
+
+
+def test_children_do_not_run_the_callers_script(children: Children) -> None:
+    names = children.run(eval, "sorted(__import__('sys').modules)")
+    assert "foldline.execute" in names and "pytest" not in names and "torch" not in names
+    assert children.run(eval, "__import__('sys').path") == sys.path
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("a", path="$.x", source="f.json"),
+        DoesNotFit(3, 1 << 30, 1 << 20, "b"),
+        KernelUnavailable("op", "name", "why"),
+        InternalError(ValueError("c")),
+        WriteError("d"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_travel_between_processes(error: FoldlineError) -> None:
+    error.stage = "features"
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is type(error) and str(found) == str(error) and vars(found) == vars(error)
+    assert found.code == error.code
+
+
+def test_errors_in_a_child_are_raised_here_and_the_child_lives_on(children: Children) -> None:
+    child = children.run(os.getpid)
+    with pytest.raises(InputError, match="in.json: not there"):
+        children.run(exec, "from foldline.errors import InputError\nraise InputError('not there', source='in.json')")
+    with pytest.raises(InternalError, match="unforeseen ZeroDivisionError") as caught:
+        children.run(divmod, 1, 0)
+    assert "Traceback" in caught.value.details and children.run(os.getpid) == child
+
+
+def test_a_child_that_dies_costs_one_call(children: Children) -> None:
+    child = children.run(os.getpid)
+    with pytest.raises(InternalError, match="died with exit code 7"):
+        children.run(os._exit, 7)
+    assert children.run(os.getpid) != child
+
+
+def test_prints_in_a_child_do_not_disturb_its_answers(children: Children) -> None:
+    assert children.run(exec, "print('hello'); import sys; sys.stdout.flush()") is None
+    assert children.run(divmod, 7, 3) == (2, 1)
+
+
+def test_children_run_side_by_side(children: Children) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        pids = {
+            pool.submit(children.run, eval, "(__import__('time').sleep(0.3), __import__('os').getpid())[1]")
+            for _ in "12"
+        }
+    assert len({future.result() for future in pids}) == 2
+
+
+def test_a_child_ends_with_its_parent() -> None:
+    """However the parent ends: here by a signal that nobody can catch."""
+    code = "import os; from foldline.execute import Children\n"
+    code += "print(Children(1).run(os.getpid), flush=True); os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    child = int(done.stdout)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{child}").exists()
