@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from foldline.config import EngineConfig
 from foldline.engine.plan import Plan, Sizes, plan
 from foldline.engine.runner import RunOptions, SeedResult, run_seed
-from foldline.errors import DoesNotFit, FoldlineError, InputError, WriteError
-from foldline.execute import Event, InProcess, ignore
+from foldline.errors import DoesNotFit, FoldlineError, InputError, InternalError, WriteError, during
+from foldline.execute import Event, InProcess, StopRequest, ignore
 from foldline.execute import Progress as Listener
 from foldline.models import Network
 from foldline.sampler import Draws
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from foldline.chem.conformers import Conformers
     from foldline.features.build import FeatureSet
     from foldline.inputs import Job
+    from foldline.outputs.claims import Claims
     from foldline.outputs.layout import SampleWriter
 
 
@@ -64,6 +65,19 @@ class _Prepared:
     made: "FeatureSet | None" = None
     error: FoldlineError | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def without_features(self) -> "_Prepared":
+        """What is needed to wait for another process."""
+        return replace(self, data_json="", components=None, made=None)
+
+
+class _Turn(NamedTuple):
+    """What is the same for all jobs of one call of `predict`."""
+
+    draws: Draws | None
+    progress: Listener
+    stop: StopRequest
+    claims: "Claims"
 
 
 class Engine:
@@ -106,19 +120,33 @@ class Engine:
         out: Path | str | None = None,
         draws: Draws | None = None,
         progress: Listener = ignore,
+        stop: StopRequest | None = None,
     ) -> "Iterator[Prediction]":
-        """Predict jobs one after another.
+        """Predict jobs one after another. Jobs that another process is at come last, when it is done with them.
 
         Args:
             jobs: validated jobs.
             out: output folder; None keeps the samples in the predictions and writes nothing.
             draws: random draws that replace those of the seed (a `Tape`); for jobs with one seed.
             progress: called with events.
+            stop: somebody's wish to end the run; what is being written is finished first.
         """
+        from foldline.outputs.claims import Claims
+
         folder = None if out is None else Path(out)
-        with InProcess(self.config.ahead) as executor:
-            for prepared in executor.map(lambda job: self._prepare(job, folder, progress), jobs):
-                yield self._finish(prepared.result(), draws, progress)
+        with Claims(folder) as claims, InProcess(self.config.ahead) as executor:
+            turn = _Turn(draws, progress, stop or StopRequest(), claims)
+            left: list[_Prepared] = []
+            for future in executor.map(lambda job: self._prepare(job, folder, turn), jobs):
+                prepared = future.result()
+                prediction = self._finish(prepared, turn)
+                if prediction is None:
+                    left.append(prepared.without_features())
+                    del prepared
+                else:
+                    yield prediction
+            for prepared in left:
+                yield self._after_another(prepared, folder, turn)
 
     def predict_features(
         self, features: Features, draws: Draws, progress: Listener = ignore
@@ -156,7 +184,24 @@ class Engine:
             return torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return names[self.config.dtype]
 
-    def _prepare(self, job: "Job", out: Path | None, progress: Listener) -> "_Prepared":
+    def _after_another(self, prepared: "_Prepared", out: Path | None, turn: "_Turn") -> Prediction:
+        """The prediction of a job that another process was at: its result, or ours where it left none."""
+        from foldline.outputs.claims import Claim
+
+        job, progress = prepared.job, turn.progress
+        progress(Event(job.name, "wait", message="waiting for the process that is at it"))
+        try:
+            claim = turn.claims.wait(prepared.name, prepared.fingerprint, lambda: progress(Event(job.name, "wait")))
+        except OSError as error:
+            return Prediction(job.name, error=_not_written(error))
+        if claim is Claim.FINISHED:
+            note = "it was predicted by another process while this one ran"
+            return Prediction(job.name, prepared.directory, skipped=True, warnings=(note,))
+        prediction = self._finish(self._prepare(job, out, turn), turn)
+        assert prediction is not None
+        return prediction
+
+    def _prepare(self, job: "Job", out: Path | None, turn: "_Turn") -> "_Prepared":
         """Everything of a job that needs no network; runs ahead of it. Errors are kept for the job's turn."""
         from foldline.inputs import slug, to_json
         from foldline.outputs.layout import is_finished
@@ -166,45 +211,59 @@ class Engine:
         directory = None if out is None else out / name
         prepared = _Prepared(job, name, directory)
         try:
-            prepared.data_json = to_json(job, inline=True)
-            prepared.fingerprint = self._fingerprint(prepared.data_json)
-            if directory is not None and not self.config.overwrite:
-                prepared.finished = is_finished(directory, name, prepared.fingerprint)
-            if not prepared.finished:
-                progress(Event(job.name, "features"))
-                prepared.components = self._components(job)
-                prepared.made = self._features(job, prepared.components)
+            with during("features"):
+                prepared.data_json = to_json(job, inline=True)
+                prepared.fingerprint = self._fingerprint(prepared.data_json, turn.draws)
+                if directory is not None and not self.config.overwrite:
+                    prepared.finished = is_finished(directory, name, prepared.fingerprint)
+                if not prepared.finished:
+                    turn.progress(Event(job.name, "features"))
+                    prepared.components = self._components(job)
+                    prepared.made = self._features(job, prepared.components)
         except FoldlineError as error:
             prepared.error = error
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
+            prepared.error = InternalError(error)
         prepared.seconds = {"features": round(time.perf_counter() - start, 4)}
         return prepared
 
-    def _finish(self, prepared: "_Prepared", draws: Draws | None, progress: Listener) -> Prediction:
-        """A prepared job's prediction."""
+    def _finish(self, prepared: "_Prepared", turn: "_Turn") -> Prediction | None:
+        """A prepared job's prediction; None where another process is at the job."""
+        from foldline.outputs.claims import Claim
+
         job = prepared.job
         if prepared.error is not None:
             return Prediction(job.name, error=prepared.error)
-        if prepared.finished or prepared.made is None:
-            return Prediction(job.name, prepared.directory, skipped=True)
-        features = self._padded(prepared.made.features)
         try:
-            if draws is not None and len(job.seeds) != 1:
-                raise InputError(f"recorded draws replay one seed, the job has {len(job.seeds)}", path="$.modelSeeds")
-            chosen = self.plan_for(features)
-            progress(Event(job.name, "plan", message=describe(features, chosen)))
-            return self._run_seeds(prepared, features, chosen, draws, progress)
+            claim = turn.claims.take(prepared.name, prepared.fingerprint, overwrite=self.config.overwrite)
+            if claim is Claim.BUSY:
+                turn.progress(Event(job.name, "wait", message="left to another process that is at it"))
+                return None
+            if claim is Claim.FINISHED or prepared.made is None:
+                return Prediction(job.name, prepared.directory, skipped=True)
+            features = self._padded(prepared.made.features)
+            with during("plan"):
+                if turn.draws is not None and len(job.seeds) != 1:
+                    raise InputError(
+                        f"recorded draws replay one seed, the job has {len(job.seeds)}", path="$.modelSeeds"
+                    )
+                chosen = self.plan_for(features)
+            turn.progress(Event(job.name, "plan", message=describe(features, chosen)))
+            return self._run_seeds(prepared, features, chosen, turn)
         except FoldlineError as error:
             return Prediction(job.name, error=error)
         except OSError as error:
-            return Prediction(job.name, error=WriteError(f"the result cannot be written: {error.strerror or error}"))
+            return Prediction(job.name, error=_not_written(error))
         except torch.OutOfMemoryError:
             free = self.config.max_memory or available_bytes(self.device)
             hint = "the device ran out of memory; set --max-memory below what other programs leave free"
             return Prediction(job.name, error=DoesNotFit(features.n_token, chosen.peak_bytes, free, hint))
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
+            return Prediction(job.name, error=InternalError(error))
+        finally:
+            turn.claims.give_back(prepared.name)
 
-    def _run_seeds(
-        self, prepared: "_Prepared", features: Features, chosen: Plan, draws: Draws | None, progress: Listener
-    ) -> Prediction:
+    def _run_seeds(self, prepared: "_Prepared", features: Features, chosen: Plan, turn: "_Turn") -> Prediction:
         """All seeds of a job, written as they come."""
         start = time.perf_counter()
         job, made, seconds = prepared.job, prepared.made, dict(prepared.seconds)
@@ -212,16 +271,18 @@ class Engine:
         writer = None if prepared.directory is None else self._writer(prepared)
         results: list[SeedResult] = []
         for seed in job.seeds:
-            if writer is not None and all(writer.is_written(seed, i) for i in range(self.config.samples)):
+            c = self.config
+            if writer is not None and writer.has_seed(seed, c.samples, embeddings=c.save_embeddings):
                 continue
-            result = self._run(features, draws or Draws(seed), chosen, job.name, progress)
+            result = self._run(features, turn.draws or Draws(seed), chosen, job.name, turn.progress)
             begin = time.perf_counter()
             if writer is not None:
-                progress(Event(job.name, "write", seed=seed))
+                turn.progress(Event(job.name, "write", seed=seed))
                 samples = replace(result.samples, seed=seed)
-                writer.write(samples)
-                if result.embeddings is not None:
-                    writer.write_embeddings(seed, result.embeddings)
+                with turn.stop.kept_whole():
+                    writer.write(samples)
+                    if result.embeddings is not None:
+                        writer.write_embeddings(seed, result.embeddings)
                 result = replace(result, samples=replace(samples, confidences=()), embeddings=None)
             result.seconds["write"] = round(time.perf_counter() - begin, 4)
             results.append(result)
@@ -235,7 +296,8 @@ class Engine:
         peak = peak_bytes(self.device)
         if writer is not None:
             record = self._record(chosen, results, seconds, peak, notes, features)
-            best = writer.finish(prepared.data_json, record, job.seeds).ranking_score
+            with turn.stop.kept_whole():
+                best = writer.finish(prepared.data_json, record, job.seeds).ranking_score
         return Prediction(
             job.name,
             prepared.directory,
@@ -344,13 +406,13 @@ class Engine:
             for name in STAGES[stage]:
                 self._network().get_submodule(name).to("meta")
 
-    def _fingerprint(self, data_json: str) -> str:
-        """Hash of all that decides a result: job, options, checkpoint and version."""
+    def _fingerprint(self, data_json: str, draws: Draws | None) -> str:
+        """Hash of all that decides a result: job, options, recorded draws, checkpoint and version."""
         from foldline import __version__
 
         c = self.config
-        options = [c.samples, c.recycles, c.steps, c.mc_dropout, c.msa, c.save_embeddings]
-        options += [str(self._dtype()), self.device.type]
+        options = [c.samples, c.recycles, c.steps, c.mc_dropout and self.spec.mc_dropout, c.msa, c.save_embeddings]
+        options += [str(self._dtype()), self.device.type, None if draws is None else draws.digest]
         text = json.dumps([data_json, options, self.checkpoint_sha256, __version__])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -391,11 +453,11 @@ class Engine:
         }
 
 
-STAGES = {
-    "trunk": ("trunk", "distogram"),
-    "diffusion": ("diffusion",),
-    "confidence": ("confidence",),
-}
+STAGES = {"trunk": ("trunk", "distogram"), "diffusion": ("diffusion",), "confidence": ("confidence",)}
+
+
+def _not_written(error: OSError) -> WriteError:
+    return WriteError(f"the result cannot be written: {error.strerror or error}")
 
 
 def describe(features: Features, chosen: Plan) -> str:

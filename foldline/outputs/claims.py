@@ -28,10 +28,13 @@ class Claim(enum.Enum):
 
 
 class Claims:
-    """The jobs of the output folder `out` that this process has. Leaving the block gives all of them back."""
+    """The jobs of the output folder `out` that this process has. Leaving the block gives all of them back.
 
-    def __init__(self, out: Path) -> None:
-        self.out = Path(out)
+    Without a folder there is nobody to share with, and every job is ours.
+    """
+
+    def __init__(self, out: Path | None) -> None:
+        self.out = None if out is None else Path(out)
         self._held: dict[str, filelock.BaseFileLock] = {}
 
     def take(self, name: str, fingerprint: str, *, overwrite: bool = False) -> Claim:
@@ -43,6 +46,8 @@ class Claims:
         Raises:
             OSError: the output folder cannot be written to.
         """
+        if self.out is None:
+            return Claim.MINE
         if name in self._held:
             return Claim.BUSY
         lock = _lock(self.out, name)
@@ -61,7 +66,7 @@ class Claims:
     def wait(self, name: str, fingerprint: str, on_poll: Callable[[], None]) -> Claim:
         """Wait until the process that has the job is done with it: FINISHED, or MINE where it left no result.
 
-        `on_poll` is called about twice a second. A result that another process made meanwhile counts even where
+        It stays ours as `take` has it. `on_poll` is called about twice a second. A result that another process made meanwhile counts even where
         results are overwritten: it is as new as one of ours.
         """
         while (claim := self.take(name, fingerprint)) is Claim.BUSY:

@@ -15,7 +15,7 @@ from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
-from foldline.errors import DoesNotFit, InputError, WeightsError, WriteError
+from foldline.errors import DoesNotFit, InputError, Stopped, WeightsError, WriteError
 from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
 from foldline.sampler import Draws, Tape
@@ -94,7 +94,7 @@ def test_samples_are_kept_where_nothing_is_written(engine: Engine) -> None:
     assert np.array_equal(again.coordinates, prediction.samples[1].coordinates), "a seed depends on the one before"
 
 
-class Stop(Exception):
+class Stop(Stopped):
     """Ends a run at some event."""
 
 
