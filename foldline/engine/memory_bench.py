@@ -16,14 +16,16 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from foldline.engine.plan import Plan, Sizes, plan, work_sizes
+from foldline.engine.group import Group, Lane, TrunkResult
+from foldline.engine.memory_model import STAGES, Sizes
+from foldline.engine.plan import Plan
+from foldline.engine.runner import Run, RunOptions, run_pass
 from foldline.layers.atoms import Atoms
 from foldline.layers.relative import Positions
 from foldline.layers.template import Template
 from foldline.models import Batch, ModelSpec, Network
-from foldline.ops import Rows, select
+from foldline.ops import Ops, select
 
-UNLIMITED = 1 << 62
 DEVICE = "meta"  # under FakeTensorMode, tensors of this device can be moved to the host and are told apart from it
 
 
@@ -72,100 +74,161 @@ class StagePeak:
     """Peak of one stage in bytes: `held` is live when it starts, weights included."""
 
     stage: str
-    device: int
-    host: int
-    held: int
+    device: int = 0
+    host: int = 0
+    held: int = 0
 
 
 @dataclass
 class MemoryReport:
-    """Stages of one run at one size."""
+    """Stages of one run of a plan."""
 
-    sizes: Sizes
-    dtype: str
-    weights: int
-    stages: list[StagePeak] = field(default_factory=list)
+    plan: Plan
+    weights: int = 0
+    stages: dict[str, StagePeak] = field(default_factory=dict)
 
     @property
     def peak(self) -> int:
         """Largest device peak."""
-        return max(stage.device for stage in self.stages)
+        return max(stage.device for stage in self.stages.values())
+
+
+class _Watch:
+    """Counts the peak of every stage around calls of the network; a stage may be entered more than once."""
+
+    def __init__(self, live: LiveBytes, report: MemoryReport) -> None:
+        self.live, self.report = live, report
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """What is live inside belongs to the stage."""
+        assert name in STAGES, name
+        self.live.mark()
+        found = self.report.stages.setdefault(name, StagePeak(name, held=self.live.now.get(DEVICE, 0)))
+        yield
+        found.device = max(found.device, self.live.peak.get(DEVICE, 0))
+        found.host = max(found.host, self.live.peak.get("cpu", 0))
+
+    def method(self, of: object, name: str, stage: str) -> None:
+        """Let calls of a method of one object count for a stage."""
+        plain = getattr(of, name)
+
+        def counted(*args: object, **kwargs: object) -> object:
+            with self.stage(stage):
+                return plain(*args, **kwargs)
+
+        object.__setattr__(of, name, counted)
 
 
 @torch.inference_mode()
-def measure(spec: ModelSpec, sizes: Sizes, dtype: torch.dtype, rows: Rows | None = None) -> MemoryReport:
-    """Peak live device bytes of every stage with all weights resident.
+def measure(p: Plan) -> MemoryReport:
+    """Peak live bytes of every stage of a plan, on the device and on the host, all weights resident.
 
-    Args:
-        spec: the network.
-        sizes: the job.
-        dtype: of the trunk; diffusion and confidence follow the family's rule.
-        rows: work sizes; default those of an accelerator.
+    One block of every kind runs, one pass, one step and the scoring of one batch: what repeats has the same peak.
     """
-    chosen = plan(sizes, spec, UNLIMITED, dtype=dtype, device="cuda")
-    rows = rows or work_sizes(sizes.n_token, "cuda")
+    spec, report = p.request.spec, MemoryReport(p)
     with FakeTensorMode(), LiveBytes() as live:
         network = Network(spec)
         for name, parameter in list(network.named_parameters()):
             module = network.get_submodule(name.rpartition(".")[0])
-            value = torch.empty(parameter.shape, dtype=chosen.dtype_of(name), device=DEVICE)
+            value = torch.empty(parameter.shape, dtype=p.dtype_of(name), device=DEVICE)
             setattr(module, name.rpartition(".")[2], torch.nn.Parameter(value, requires_grad=False))
             del parameter, value
-        report = MemoryReport(sizes, str(dtype).removeprefix("torch."), live.now.get(DEVICE, 0))
-        _run(network, fake_batch(spec, sizes), chosen, rows, live, report)
+        kept = _one_block_each(network, p)
+        report.weights = live.now.get(DEVICE, 0)
+        watch, ops = _Watch(live, report), select(p.rows)
+        group = Group([Lane(None, _FakeDraws()) for _ in range(p.seed_group)])  # type: ignore[arg-type]
+        group.batch = fake_batch(spec, p.request.sizes, p.seed_group)
+        _trunk(network, group, p, ops, watch)
+        x = _diffusion(network, group, p, ops, watch)
+        _confidence(network, group, p, ops, watch, x)
+        del kept
     return report
 
 
-@contextmanager
-def _stage(live: LiveBytes, report: MemoryReport, name: str) -> Iterator[None]:
-    live.mark()
-    held = live.now.get(DEVICE, 0)
-    yield
-    report.stages.append(StagePeak(name, live.peak.get(DEVICE, 0), live.peak.get("cpu", 0), held))
-
-
-def _run(network: Network, batch: Batch, chosen: Plan, rows: Rows, live: LiveBytes, report: MemoryReport) -> None:
-    """One block of every kind, one pass, one step, one sample scored: what repeats has the same peak."""
-    trunk, sizes, ops = network.trunk, report.sizes, select(rows)
-    with _stage(live, report, "input embedder"):
-        s_inputs = trunk.embed_inputs(batch, ops)
-    low = s_inputs.to(chosen.trunk_dtype)
-    s, z = trunk.start(batch, low)
-    with _stage(live, report, "recycling"):
-        trunk.recycle(batch, low, s, z, ops)
+def _one_block_each(network: Network, p: Plan) -> list[torch.nn.Module]:
+    """Cut stacks of equal blocks to one; returns all blocks, so that their weights stay."""
+    trunk, diffusion = network.trunk, network.diffusion.transformer
+    kept = list(network.modules())
+    trunk.pairformer.blocks = trunk.pairformer.blocks[:1]
+    network.confidence.stack.blocks = network.confidence.stack.blocks[:1]
+    trunk.msa_module.blocks = trunk.msa_module.blocks[:1] + trunk.msa_module.blocks[1:][-1:]
     if trunk.template_embedder is not None:
-        with _stage(live, report, "template embedder"):
-            trunk.template_embedder(z, batch.templates, batch.position.asym_id, None, ops)
-    with _stage(live, report, "MSA module"):
-        drawn = torch.arange(len(batch.msa), device=DEVICE)
-        m = trunk.msa_module.embed(batch.msa[drawn], batch.deletions[drawn], low, ops)
-        for block in trunk.msa_module.blocks[:1] + trunk.msa_module.blocks[-1:]:
-            block(m, z, None, None, ops)
-        del m
-    with _stage(live, report, "pairformer block"):
-        trunk.pairformer.blocks[0](s, z, None, ops)
-    with _stage(live, report, "distogram"):
-        contact = network.distogram(z, ops)
+        trunk.template_embedder.blocks = trunk.template_embedder.blocks[:1]
+    if not p.keep_biases:
+        diffusion.blocks = diffusion.blocks[:2]
+    return kept
+
+
+class _FakeDraws:
+    """Draws all alignment rows."""
+
+    def msa_rows(self, _number: int, n_msa: int) -> Tensor:
+        """All rows."""
+        return torch.arange(n_msa)
+
+
+def _trunk(network: Network, group: Group, p: Plan, ops: Ops, watch: _Watch) -> None:
+    trunk, batch = network.trunk, group.batch
+    assert batch is not None
+    with watch.stage("input embedder"):
+        s_inputs = trunk.embed_inputs(batch, ops)
+    s, z = trunk.start(batch, s_inputs.to(p.trunk_dtype))
+    group.trunk = TrunkResult(s_inputs, s, z)
+    del s, z
+    watch.method(trunk, "recycle", "recycling")
+    if trunk.template_embedder is not None:
+        watch.method(trunk.template_embedder, "total", "template embedder")
+        watch.method(trunk.template_embedder, "add_", "template embedder")
+    watch.method(trunk.msa_module, "embed", "MSA module")
+    watch.method(trunk.msa_module, "forward", "MSA module")
+    watch.method(trunk.pairformer, "forward", "pairformer")
+    which = slice(0, p.seed_batch)
+    run_pass(Run(network, RunOptions()), group, which, p, ops, 0)
+    with watch.stage("distogram"):
+        contact = network.distogram(group.trunk.of(which), ops).cpu()
         del contact
-    with _stage(live, report, "diffusion, prepare"):
-        fixed = network.diffusion.prepare(batch, s_inputs, s, z, False, ops)
-    with _stage(live, report, f"diffusion, step of {sizes.n_sample}"):
-        x = torch.empty(sizes.n_sample, sizes.n_atom, 3, device=DEVICE)
+
+
+def _diffusion(network: Network, group: Group, p: Plan, ops: Ops, watch: _Watch) -> Tensor:
+    sizes, batch, trunk = p.request.sizes, group.batch, group.trunk
+    assert batch is not None and trunk is not None
+    seeds = max(1, p.diffusion_batch // sizes.n_sample)
+    which = slice(0, seeds)
+    trunk.settle(rests=p.park_pair)
+    with watch.stage("diffusion, conditioning"):
+        part = batch.lanes(which)
+        fixed = network.diffusion.prepare(
+            part, trunk.s_inputs[which], trunk.s[which], trunk.rows_of(which), p.keep_biases, ops
+        )
+    with watch.stage("diffusion, step"):
+        x = torch.empty(seeds, min(p.diffusion_batch, sizes.n_sample), sizes.n_atom, 3, device=DEVICE)
         x = network.diffusion(x, torch.empty((), device=DEVICE), fixed, None, ops)
-    del fixed
-    with _stage(live, report, "confidence, one sample"):
-        pair = torch.empty(z.shape, dtype=chosen.confidence_dtype, device=DEVICE)
-        network.confidence.embed(z, s_inputs.to(pair.dtype), x[0][batch.rep_atom], pair, ops)
-        single = s.to(pair.dtype)
-        single = network.confidence.norm_s(single)
-        network.confidence.stack.blocks[0](single, pair, None, ops)
-        for _ in network.confidence.error_rows(pair, ops):
-            pass
-        network.confidence.atom_plddt(single.float(), batch.atoms.to_token, batch.atom_in_token)
+    return x
 
 
-def fake_batch(spec: ModelSpec, sizes: Sizes) -> Batch:
-    """A batch of these sizes with two distinct template slots, to be made under FakeTensorMode."""
+def _confidence(network: Network, group: Group, p: Plan, ops: Ops, watch: _Watch, x: Tensor) -> None:
+    batch, trunk, head = group.batch, group.trunk, network.confidence
+    assert batch is not None and trunk is not None
+    which, only = slice(0, p.seed_batch), p.request.sizes.n_sample == p.seed_group == 1
+    with watch.stage("confidence"):
+        part, z = batch.lanes(which), trunk.rows_of(which)
+        same = only and isinstance(z, Tensor) and z.dtype == p.confidence_dtype
+        pair = z if same else torch.empty(z.shape, dtype=p.confidence_dtype, device=DEVICE)
+        assert isinstance(pair, Tensor)
+        rep = x.new_empty(p.seed_batch, batch.n_token, 3)
+        head.embed(z, trunk.s_inputs[which].to(pair.dtype), rep, pair, ops)
+        del z
+        if only:
+            trunk.give_up()
+        single = head(trunk.s[which].to(pair.dtype), pair, None, ops)
+        for block in head.error_rows(pair[0], ops):
+            del block
+        head.atom_plddt(single[0], part.lane(0).atoms.to_token, part.lane(0).atom_in_token)
+
+
+def fake_batch(spec: ModelSpec, sizes: Sizes, lanes: int = 1) -> Batch:
+    """A batch of seeds with two distinct template slots, to be made under FakeTensorMode."""
     n, a, m = sizes.n_token, sizes.n_atom, min(sizes.n_msa, spec.max_msa)
 
     def ints(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -190,7 +253,7 @@ def fake_batch(spec: ModelSpec, sizes: Sizes) -> Batch:
         rep_atom=ints(n),
         atoms=Atoms(
             mask=None,
-            ref_pos=floats(a, 3),
+            ref_pos=floats(lanes, a, 3),
             ref_mask=ints(a, dtype=torch.bool),
             ref_charge=floats(a),
             ref_element=ints(a),

@@ -2,31 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 
 import torch
 
+from foldline.engine.memory_model import PROCESS_BYTES, Sizes, stage_terms
 from foldline.errors import DoesNotFit
 from foldline.models.spec import ModelSpec
 from foldline.ops import Rows
 
 GIB = 2**30
-PROCESS_BYTES = 600_000_000  # interpreter, libraries and what the allocator keeps, on a CPU
 SAMPLES_TOGETHER = 5  # samples of one seed drawn together however many tokens there are
 TOKENS_TOGETHER = {"cpu": 4_096, "cuda": 16_384}  # tokens x samples of a diffusion batch that several seeds share
 PAIRS_TOGETHER = {"cpu": 128**2, "cuda": 1024**2}  # token pairs x seeds of a trunk that several seeds share
 ROW_HALVINGS = 3  # how often row blocks may be halved
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of one padded job."""
-
-    n_token: int
-    n_atom: int
-    n_msa: int
-    n_sample: int = 5
-    n_seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -88,26 +76,6 @@ class Plan:
         plain = {k: str(v).removeprefix("torch.") if isinstance(v, torch.dtype) else v for k, v in vars(self).items()}
         del plain["request"]
         return plain | {"rows": asdict(self.rows), "bucket": list(self.bucket), "peak_bytes": self.peak_bytes}
-
-
-def parameter_bytes(spec: ModelSpec, dtypes: Plan) -> dict[str, int]:
-    """Bytes of the weights of each stage in the plan's precision."""
-    total = {"trunk": 0, "diffusion": 0, "confidence": 0}
-    for name, count in _parameters(spec).items():
-        stage = name.split(".")[0]
-        stage = "trunk" if stage == "distogram" else stage
-        total[stage] += count * dtypes.dtype_of(name).itemsize
-    return total
-
-
-@cache
-def _parameters(spec: ModelSpec) -> dict[str, int]:
-    """Number of values of every parameter; found once, as it takes a part of a second."""
-    from foldline.models.network import Network
-
-    with torch.device("meta"):
-        network = Network(spec)
-    return {name: parameter.numel() for name, parameter in network.named_parameters()}
 
 
 def plan(
@@ -233,33 +201,6 @@ def _helpful(p: Plan, memory_bytes: int) -> Iterator[Plan]:
 
 def _estimated(p: Plan) -> Plan:
     """The plan with its estimates."""
-    return replace(p, stage_bytes=_stages(p))
-
-
-def _stages(p: Plan) -> dict[str, int]:
-    """Estimated bytes at the peak of every stage."""
-    sizes, spec, device, weights = p.request.sizes, p.request.spec, p.request.device, parameter_bytes(p.request.spec, p)
-    n, pairs = sizes.n_token, sizes.n_token**2
-    trunk, diff, conf = p.trunk_dtype.itemsize, p.diffusion_dtype.itemsize, p.confidence_dtype.itemsize
-    z = pairs * spec.c_z * trunk
-    block = p.rows.pair * 8 * max(spec.c_z, 128) * 4
-    held = {stage: weights[stage] if p.staged_weights else sum(weights.values()) for stage in weights}
-    alignment = 3 * min(sizes.n_msa, spec.max_msa) * n * spec.c_m * trunk
-    operand = pairs * spec.c_tri_mul * trunk
-    template = pairs * (2 * spec.c_template + spec.c_tri_mul_template) * trunk if spec.n_template else 0
-    bias = pairs * spec.n_head_token * diff * (spec.n_diffusion if p.keep_biases else 1)
-    atom = sizes.n_atom * 4 * (6 * 4 * 128 + 7 * 6 * spec.c_atom + 40 * spec.c_atom * p.diffusion_batch)
-    token = p.diffusion_batch * n * spec.c_token * diff * 16
-    pair_z = pairs * spec.c_z * diff
-    process = PROCESS_BYTES if device == "cpu" else 0
-    conditioning = max(z + pair_z, pair_z + bias + token + (0 if p.park_pair else z)) + atom
-    scoring = max(z, pairs * spec.c_tri_mul * conf) + pairs * spec.c_z * conf
-    if sizes.n_sample > 1:
-        scoring += z
-    waiting = (p.seed_group - 1) * z
-    totals = {
-        "trunk": held["trunk"] + z + p.seed_batch * max(operand + alignment, template) + block,
-        "diffusion": held["diffusion"] + conditioning + block,
-        "confidence": held["confidence"] + scoring + 5 * pairs * 4 + block,
-    }
-    return {stage: total + process + waiting for stage, total in totals.items()}
+    process = PROCESS_BYTES if p.request.device == "cpu" else 0
+    stages = stage_terms(p.request.sizes, p.request.spec, p)
+    return replace(p, stage_bytes={stage: sum(terms.values()) + process for stage, terms in stages.items()})

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldline.engine.plan import GIB, Plan, Sizes, parameter_bytes, plan, work_sizes
+from foldline.engine.memory_model import parameter_bytes
+from foldline.engine.plan import GIB, Plan, Sizes, plan, work_sizes
 from foldline.errors import DoesNotFit
 from foldline.models import ModelSpec, Network
 from foldline.models.spec import PROTENIX_MINI, PROTENIX_V1, PROTENIX_V2

@@ -1,0 +1,360 @@
+"""Live device bytes of every stage at its fullest moment, as a sum of named terms that follows the algorithm.
+
+Sizes and settings in, bytes out; nothing is measured here. `benchmarks/plan.py` holds it against counted bytes.
+
+Letters as in the code: n tokens, P = lanes n^2 pairs, A atoms, r, q, w positions of a row block of `rows.pair`,
+`rows.point` and `rows.msa`. While a streaming op makes a block it still holds a part of the one before.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple, Protocol
+
+import torch
+
+from foldline.models.spec import ModelSpec
+from foldline.ops import Rows, row_blocks
+from foldline.ops.window_attention import N_KEY, N_QUERY, n_window
+
+Terms = dict[str, int]
+# stages in the order in which they run, and whose weights they need
+STAGES = {
+    "input embedder": "trunk",
+    "recycling": "trunk",
+    "template embedder": "trunk",
+    "MSA module": "trunk",
+    "pairformer": "trunk",
+    "distogram": "trunk",
+    "diffusion, conditioning": "diffusion",
+    "diffusion, step": "diffusion",
+    "confidence": "confidence",
+}
+PROCESS_BYTES = 430_000_000  # interpreter, libraries and their buffers on a CPU, measured on Linux x86-64
+FLOAT, LONG = 4, 8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of one padded job."""
+
+    n_token: int
+    n_atom: int
+    n_msa: int
+    n_sample: int = 5
+    n_seed: int = 1
+
+
+class Settings(Protocol):
+    """What of a plan decides memory."""
+
+    trunk_dtype: torch.dtype
+    diffusion_dtype: torch.dtype
+    confidence_dtype: torch.dtype
+    rows: Rows
+    seed_batch: int
+    diffusion_batch: int
+    keep_biases: bool
+    staged_weights: bool
+    park_template: bool
+    park_pair: bool
+
+    @property
+    def seed_group(self) -> int:
+        """Seeds whose trunk results are held."""
+        ...
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """Precision of a parameter."""
+        ...
+
+
+class Block(NamedTuple):
+    """Positions of the first row block, of the largest that follows (0: none does) and of the last."""
+
+    full: int
+    next: int
+    last: int
+
+    @classmethod
+    def of(cls, n_row: int, n_column: int, positions: int) -> "Block":
+        """The blocks that `row_blocks` makes."""
+        step = next(row_blocks(n_row, n_column, positions)).stop
+        count = -(-n_row // step)
+        last = n_row - (count - 1) * step
+        following = 0 if count == 1 else (step if count > 2 else last)
+        return cls(step * n_column, following * n_column, last * n_column)
+
+    def most(self, alone: int, left: int, new: int | None = None) -> int:
+        """Most values held: `alone` per position in a block, or `left` of the one before beside `new` in the next."""
+        return max(alone * self.full, left * self.full + (alone if new is None else new) * self.next)
+
+
+def stage_terms(sizes: Sizes, spec: ModelSpec, p: Settings) -> dict[str, Terms]:
+    """Bytes of every term of every stage, at the moment when the stage holds most."""
+    weights = parameter_bytes(spec, p)
+    model = _Model(sizes, spec, p)
+    stages = {
+        "input embedder": model.input_embedder(),
+        "recycling": model.recycling(),
+        "template embedder": model.template_embedder(),
+        "MSA module": model.msa_module(),
+        "pairformer": model.pairformer(),
+        "distogram": model.distogram(),
+        "diffusion, conditioning": model.conditioning(),
+        "diffusion, step": model.step(),
+        "confidence": model.confidence(),
+    }
+    for name, terms in stages.items():
+        terms["weights"] = weights[STAGES[name]] if p.staged_weights else sum(weights.values())
+        terms["features"] = model.features()
+    return {name: terms for name, terms in stages.items() if name != "template embedder" or spec.n_template}
+
+
+def parameter_bytes(spec: ModelSpec, p: Settings) -> dict[str, int]:
+    """Bytes of the weights of each stage in the plan's precision."""
+    total = {"trunk": 0, "diffusion": 0, "confidence": 0}
+    for name, count in _parameters(spec).items():
+        stage = name.split(".")[0]
+        stage = "trunk" if stage == "distogram" else stage
+        total[stage] += count * p.dtype_of(name).itemsize
+    return total
+
+
+@cache
+def _parameters(spec: ModelSpec) -> dict[str, int]:
+    """Number of values of every parameter; found once, as it takes a part of a second."""
+    from foldline.models.network import Network
+
+    with torch.device("meta"):
+        network = Network(spec)
+    return {name: parameter.numel() for name, parameter in network.named_parameters()}
+
+
+class _Model:
+    """The terms of every stage for one job and one plan."""
+
+    def __init__(self, sizes: Sizes, spec: ModelSpec, p: Settings) -> None:
+        self.sizes, self.spec, self.p = sizes, spec, p
+        self.n, self.a, self.m = sizes.n_token, sizes.n_atom, min(sizes.n_msa, spec.max_msa)
+        self.trunk, self.diff, self.conf = (d.itemsize for d in (p.trunk_dtype, p.diffusion_dtype, p.confidence_dtype))
+        self.windows = n_window(self.a)
+
+    # what stays from stage to stage
+
+    def features(self) -> int:
+        """Columns of tokens, atoms and alignment on the device; two templates."""
+        per_token = 4 * self.spec.n_class + 5 * 4 + 2 * LONG + FLOAT + 2 * (LONG + 50) + 2 * self.m
+        return self.n * per_token + self.a * (3 * FLOAT + 1 + FLOAT + 8 * LONG)
+
+    def pair(self, lanes: int = 1, itemsize: int | None = None, c: int | None = None) -> int:
+        """A pair representation."""
+        return lanes * self.n**2 * (c or self.spec.c_z) * (itemsize or self.trunk)
+
+    def singles(self, lanes: int) -> int:
+        """s and s_inputs, and s_inputs in the trunk's precision."""
+        low = self.trunk if self.trunk != FLOAT else 0
+        return lanes * self.n * (self.spec.c_s * self.trunk + self.spec.c_s_inputs * (FLOAT + low))
+
+    def waiting(self, running: int) -> int:
+        """Pair representations of the seeds of a group that are not running."""
+        return (self.p.seed_group - running) * (self.pair() + self.singles(1))
+
+    def held(self, lanes: int) -> Terms:
+        """z and the singles of the seeds that run and of those that wait."""
+        terms = {"z": self.pair(lanes), "singles": self.singles(lanes)}
+        return terms | ({"z of other seeds": self.waiting(lanes)} if self.p.seed_group > lanes else {})
+
+    # trunk
+
+    def input_embedder(self) -> Terms:
+        """Atom encoder without trunk, in float32."""
+        spec, lanes = self.spec, self.p.seed_group
+        c_token = spec.c_s_inputs - 2 * spec.n_class - 1
+        biases, made, conditions = self._atom_conditions(lanes, spec.n_atom_input, FLOAT, 0)
+        atom = lanes * self.a * spec.c_atom * FLOAT
+        running = conditions + max(10 * atom, atom + 2 * lanes * self.a * c_token * FLOAT)
+        return {"window biases": biases, "atoms": max(made, running)}
+
+    def recycling(self) -> Terms:
+        """z row by row; z_init is never held."""
+        q = self._block(self.p.rows.point, self.p.seed_batch)
+        rows = (4 * self.spec.c_z * self.trunk + 3 * LONG) * q.full
+        vectors = self.p.seed_batch * self.n * (2 * self.spec.c_s + 2 * self.spec.c_z) * self.trunk
+        return self.held(self.p.seed_batch) | {"row blocks": rows + vectors}
+
+    def template_embedder(self) -> Terms:
+        """Sum and current template of c_template channels, and the pair block of one of them."""
+        spec, lanes, item = self.spec, self.p.seed_batch, self.trunk
+        if not spec.n_template:
+            return {}
+        q = self._block(self.p.rows.point, lanes)
+        two = 2 * self.pair(lanes, c=spec.c_template)
+        geometry = (160 * FLOAT + 2 * spec.c_template * item + spec.c_z * item) * q.full
+        block = self._pair_block(lanes, item, _Widths.template(spec))
+        terms = self.held(lanes) | {"sum and template": two, "pair block": max(block, geometry)}
+        if self.p.park_template:
+            # z is back on the device for the last step, when the template and its pair block are gone
+            least = self.pair(lanes) - two // 2
+            terms["z"] = 0
+            terms["pair block"] = max(terms["pair block"], least + (spec.c_z + spec.c_template) * item * q.full)
+        return terms
+
+    def msa_module(self) -> Terms:
+        """m beside z; two projections of m in the outer product mean, the pair's weights in the averaging."""
+        spec, lanes, item, rows = self.spec, self.p.seed_batch, self.trunk, self.p.rows
+        cells = lanes * self.m * self.n
+        w = Block.of(self.m, self.n * lanes, rows.msa)
+        r, half = self._block(rows.pair, lanes), self._block(rows.pair // 2, lanes)
+        opm = spec.c_opm
+        projections = w.most(spec.c_m + 2 * opm, 2 * opm)
+        products = 2 * opm * w.last + (2 * opm**2 + spec.c_z) * half.full
+        mean = 2 * opm * cells + max(projections, products)
+        heads = spec.n_head_pwa * spec.c_pwa
+        averaged = w.most(4 * heads, 3 * heads, spec.c_m + 2 * heads) + (spec.c_z + spec.n_head_pwa) * r.last
+        weighted = lanes * self.n**2 * spec.n_head_pwa + max(averaged, 2 * spec.c_z * r.full)
+        updates = max(mean, 0 if spec.n_msa == 1 else max(weighted, self._transition(spec.c_m, 4, cells)))
+        block = max(updates * item, self._pair_block(lanes, item, _Widths.trunk(spec)))
+        return self.held(lanes) | {"m": cells * spec.c_m * item, "drawn rows": 2 * cells, "updates": block}
+
+    def pairformer(self) -> Terms:
+        """One operand of the triangle multiplication, or biases, beside z."""
+        lanes = self.p.seed_batch
+        return self.held(lanes) | {"pair block": self._pairformer_block(lanes, self.trunk)}
+
+    def distogram(self) -> Terms:
+        """Contact probabilities in float32; logits by rows."""
+        q = self._block(self.p.rows.point, self.p.seed_batch)
+        bins = self.spec.n_distogram
+        logits = q.most(3, 1) * FLOAT if self.trunk == FLOAT else q.full * (2 * FLOAT + self.trunk)
+        contact = self.p.seed_batch * self.n**2 * FLOAT
+        return self.held(self.p.seed_batch) | {"contacts": contact, "row blocks": logits * bins}
+
+    # diffusion
+
+    @property
+    def drawn(self) -> int:
+        """Seeds of a diffusion batch."""
+        return -(-self.p.diffusion_batch // self.sizes.n_sample)
+
+    def trunk_results(self) -> Terms:
+        """What the trunk left for all seeds of the group; z may rest elsewhere."""
+        z = 0 if self.p.park_pair else self.p.seed_group * self.pair()
+        return {"trunk's z": z, "singles": self.p.seed_group * self.singles(1)}
+
+    def conditioning(self) -> Terms:
+        """Pair conditioning from the trunk's z; atom conditions; and, where they are kept, all attention biases."""
+        spec, lanes, item = self.spec, self.drawn, self.diff
+        q = self._block(self.p.rows.point, lanes)
+        cast = int(self.trunk != item or self.p.park_pair)
+        transition = 3 * spec.c_z * q.last + self._transition(spec.c_z, 2, lanes * self.n**2)
+        rows = max(q.most(6 + cast, 3) * spec.c_z, transition)
+        atoms = self._atom_conditions(lanes, spec.n_atom_encoder + spec.n_atom_decoder, item, spec.c_z)
+        making = sum(atoms[:1]) + max(atoms[1:])
+        biases = (
+            atoms[0] + atoms[2] + self._biases(lanes) + 2 * spec.c_z * item * self._block(self.p.rows.pair, lanes).full
+        )
+        most = max(rows * item, making, biases if self.p.keep_biases else 0)
+        return self.trunk_results() | {"pair conditioning": self.pair(lanes, item), "rows, atoms, biases": most}
+
+    def step(self) -> Terms:
+        """One denoising step: atoms, then tokens with the bias of one block where biases are not kept."""
+        spec, lanes, item, n_sample = self.spec, self.drawn, self.diff, self.p.diffusion_batch
+        biases, _, conditions = self._atom_conditions(lanes, spec.n_atom_encoder + spec.n_atom_decoder, item, spec.c_z)
+        atom, token = n_sample * self.a * spec.c_atom * item, n_sample * self.n * spec.c_token * item
+        tokens = atom + 10 * token
+        kept = self._biases(lanes) if self.p.keep_biases else self.pair(lanes, item)
+        if not self.p.keep_biases:
+            bias = lanes * self.n**2 * spec.n_head_token * item
+            r = self._block(self.p.rows.pair, lanes)
+            tokens = bias + max(tokens, atom + 3 * token + 2 * spec.c_z * item * r.full)
+        atoms = max(13 * atom, atom + 2 * n_sample * self.a * spec.c_token * item)
+        return self.trunk_results() | {
+            "biases" if self.p.keep_biases else "pair conditioning": kept,
+            "atom conditions": biases + conditions,
+            "activations": max(atoms, tokens) + 4 * n_sample * self.a * 3 * FLOAT,
+        }
+
+    # confidence
+
+    def confidence(self) -> Terms:
+        """Samples one after the other: a pair of its own beside the trunk's, and the operand of a block."""
+        spec, item, lanes = self.spec, self.conf, self.p.seed_batch
+        q = self._block(self.p.rows.point, lanes)
+        own = self.pair(lanes, item)
+        rows_as_float = 2 if item == FLOAT else 3
+        errors = q.most(rows_as_float * spec.c_z + 2 * spec.n_pae, 3 * spec.n_pae) * FLOAT
+        embedding = 4 * spec.c_z * item * q.full
+        block = self._pairformer_block(lanes, item)
+        terms = self.trunk_results()
+        if self.sizes.n_sample == self.p.seed_group == 1 and not self.p.park_pair:
+            # an only sample is scored in the trunk's own memory, or the trunk's z is given up before the stack
+            if item == self.trunk:
+                own = 0
+            else:
+                terms["trunk's z"] -= self.pair()
+                embedding += self.pair()
+        samples = lanes * self.a * 3 * FLOAT
+        return terms | {"sample's z": own, "pair block, heads": max(block, errors, embedding), "samples": samples}
+
+    # parts
+
+    def _block(self, positions: int, lanes: int) -> Block:
+        return Block.of(self.n, self.n * lanes, positions)
+
+    def _biases(self, lanes: int) -> int:
+        """Attention biases of all diffusion blocks."""
+        return lanes * self.n**2 * self.spec.n_head_token * self.spec.n_diffusion * self.diff
+
+    def _transition(self, c: int, n: int, positions: int) -> int:
+        """Values that a transition holds: hidden layer 2 n c, its product n c, and the update."""
+        return Block.of(positions, 1, self.p.rows.point).most(3 * n + 1, 2 * n, 2 * n + 1) * c
+
+    def _pair_block(self, lanes: int, item: int, c: "_Widths") -> int:
+        """Largest of triangle multiplication, triangle attention and transition, beside the pair itself."""
+        pairs = lanes * self.n**2
+        r = self._block(self.p.rows.pair, lanes)
+        alone = self._block(self.p.rows.pair, 1)
+        multiplication = pairs * c.operand + r.most(c.pair + 3 * c.operand, c.pair)
+        attention = pairs * c.heads + alone.most(c.pair + 6 * c.attention, 5 * c.attention, c.pair + 4 * c.attention)
+        return max(multiplication, attention, self._transition(c.pair, c.transition, pairs)) * item
+
+    def _pairformer_block(self, lanes: int, item: int) -> int:
+        """The pair block, or the attention of the single representation with its bias."""
+        spec = self.spec
+        bias = lanes * self.n**2 * spec.n_head_single
+        r = self._block(self.p.rows.pair, lanes)
+        single = bias + max(2 * spec.c_z * r.full, 10 * spec.c_s * lanes * self.n)
+        return max(self._pair_block(lanes, item, _Widths.trunk(spec)), single * item)
+
+    def _atom_conditions(self, lanes: int, n_block: int, item: int, c_z: int) -> tuple[int, int, int]:
+        """Window biases of all blocks; what is held while they are made; conditions of all blocks.
+
+        Window pairs are made in blocks; with a trunk, the pair conditioning is gathered for them (c_z).
+        """
+        spec = self.spec
+        pairs = N_QUERY * N_KEY
+        w = min(max(1, self.p.rows.point * 8 // (pairs * lanes)), self.windows) * pairs * lanes
+        biases = n_block * lanes * self.windows * pairs * spec.n_head_atom * item
+        gathered = (2 * c_z + spec.c_atompair) * item + 5 * FLOAT
+        layers = 4 * spec.c_atompair * item + 6 * FLOAT
+        atom = lanes * self.a * spec.c_atom * item
+        return biases, 4 * atom + max(gathered, layers) * w, (8 * n_block + 1) * atom
+
+
+class _Widths(NamedTuple):
+    """Channels of a pair block."""
+
+    pair: int
+    operand: int
+    attention: int  # all heads
+    heads: int
+    transition: int
+
+    @classmethod
+    def trunk(cls, spec: ModelSpec) -> "_Widths":
+        return cls(spec.c_z, spec.c_tri_mul, spec.n_head_tri_att * spec.c_tri_att, spec.n_head_tri_att, 4)
+
+    @classmethod
+    def template(cls, spec: ModelSpec) -> "_Widths":
+        heads = spec.n_head_tri_att_template
+        return cls(spec.c_template, spec.c_tri_mul_template, heads * spec.c_tri_att, heads, 2)
