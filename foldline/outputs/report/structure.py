@@ -90,7 +90,8 @@ class Structure:
             trace = AtomArray(len(rows))
             trace.coord = coordinates[rows].astype(np.float32)
             trace.res_id = self.res_id[self.atom_res[rows]]
-            trace.atom_name[:], trace.res_name[:], trace.chain_id[:], trace.element[:] = "CA", "ALA", "A", "C"
+            for what, value in (("atom_name", "CA"), ("res_name", "ALA"), ("chain_id", "A"), ("element", "C")):
+                trace.set_annotation(what, np.full(len(rows), value))
             found = annotate_sse(trace)
             letters[self.atom_res[rows]] = np.select([found == "a", found == "b"], ["h", "s"], "c")
         return "".join(letters.tolist())
