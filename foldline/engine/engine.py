@@ -5,7 +5,7 @@ import json
 import os
 import resource
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -121,7 +121,7 @@ class Engine:
         draws: Draws | None = None,
         progress: Listener = ignore,
         stop: StopRequest | None = None,
-    ) -> "Iterator[Prediction]":
+    ) -> Generator[Prediction, None, None]:
         """Predict jobs one after another. Jobs that another process is at come last, when it is done with them.
 
         Args:
