@@ -113,21 +113,24 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: Settings) -> dict[str, Terms]:
 def parameter_bytes(spec: ModelSpec, p: Settings) -> dict[str, int]:
     """Bytes of the weights of each stage in the plan's precision."""
     total = {"trunk": 0, "diffusion": 0, "confidence": 0}
-    for name, count in _parameters(spec).items():
-        stage = name.split(".")[0]
-        stage = "trunk" if stage == "distogram" else stage
-        total[stage] += count * p.dtype_of(name).itemsize
+    for part, count in _parameters(spec).items():
+        stage = part.split(".")[0]
+        total["trunk" if stage == "distogram" else stage] += count * p.dtype_of(part).itemsize
     return total
 
 
 @cache
 def _parameters(spec: ModelSpec) -> dict[str, int]:
-    """Number of values of every parameter; found once, as it takes a part of a second."""
+    """Number of values in every part of the network; found once, as it takes a part of a second."""
     from foldline.models.network import Network
 
     with torch.device("meta"):
         network = Network(spec)
-    return {name: parameter.numel() for name, parameter in network.named_parameters()}
+    total: dict[str, int] = {}
+    for name, parameter in network.named_parameters():
+        part = ".".join(name.split(".")[:2]) + "."
+        total[part] = total.get(part, 0) + parameter.numel()
+    return total
 
 
 class _Model:

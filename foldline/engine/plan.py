@@ -1,11 +1,11 @@
 """Plan: precision, work sizes and what is kept, decided from sizes and memory before anything runs. Pure functions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-from foldline.engine.memory_model import PROCESS_BYTES, Sizes, stage_terms
+from foldline.engine.memory_model import PROCESS_BYTES, STAGES, Sizes, stage_terms
 from foldline.errors import DoesNotFit
 from foldline.models.spec import ModelSpec
 from foldline.ops import Rows
@@ -63,13 +63,21 @@ class Plan:
             return self.diffusion_dtype
         return self.confidence_dtype if name.startswith("confidence.") else self.trunk_dtype
 
-    def smaller(self) -> "Plan | None":
-        """The next rung of the ladder: fewer seeds, then fewer samples, then fewer rows, then the host; None = none."""
-        for concede in CONCESSIONS:
-            leaner = concede(self)
-            if leaner is not None:
-                return _estimated(leaner)
-        return None
+    def smaller(self, stage: str | None = None) -> "Plan | None":
+        """The next rung of the ladder: fewer seeds, then fewer samples, then fewer rows, then the host; None = none.
+
+        With a `stage` (trunk, diffusion or confidence), the next rung on which that stage needs less.
+        """
+        leaner = next(filter(None, (concede(self) for concede in CONCESSIONS)), None)
+        if leaner is None:
+            return None
+        leaner = estimate(leaner)
+        enough = stage is None or leaner.bytes_of(stage) < self.bytes_of(stage)
+        return leaner if enough else leaner.smaller(stage)
+
+    def bytes_of(self, stage: str) -> int:
+        """Estimated peak of the trunk, of diffusion or of confidence."""
+        return max(size for name, size in self.stage_bytes.items() if STAGES[name] == stage)
 
     def record(self) -> dict[str, object]:
         """The plan as plain values, for the run's record."""
@@ -83,21 +91,42 @@ def plan(
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
-    The richest plan first; while a stage is above the memory, the first concession of the ladder that makes such a
-    stage smaller. A concession that does nothing for a stage that does not fit is not made.
+    Down the ladder until every stage fits; then what turns out not to have been needed is taken back.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    chosen = richest(sizes, spec, dtype=dtype, device=device)
+    rich = richest(sizes, spec, dtype=dtype, device=device)
+    chosen = rich
     while chosen.peak_bytes > memory_bytes:
-        leaner = next(_helpful(chosen, memory_bytes), None) or chosen.smaller()
+        leaner = chosen.smaller()
         if leaner is None:
-            low = dtype == torch.bfloat16
-            hint = "use a device with more memory" if low else "use --dtype bf16 or a device with more memory"
-            raise DoesNotFit(sizes.n_token, chosen.peak_bytes, memory_bytes, hint)
+            raise DoesNotFit(sizes.n_token, chosen.peak_bytes, memory_bytes, _remedy(chosen, dtype))
         chosen = leaner
+    for name in MOST_COSTLY:
+        before = estimate(replace(chosen, **{name: getattr(rich, name)}))
+        if before.peak_bytes <= memory_bytes:
+            chosen = before
     return chosen
+
+
+def _remedy(leanest: Plan, dtype: torch.dtype) -> str:
+    """Which option, or which size of a device, would do."""
+    sizes, spec, device = leanest.request.sizes, leanest.request.spec, leanest.request.device
+    size = f"a device with at least {_tenths(leanest.peak_bytes)} GiB"
+    if device == "cpu":
+        size = f"a machine with at least {_tenths(leanest.peak_bytes)} GiB of memory"
+    if dtype == torch.bfloat16:
+        return f"use {size}"
+    low = richest(sizes, spec, dtype=torch.bfloat16, device=device)
+    while (leaner := low.smaller()) is not None:
+        low = leaner
+    return f"use --dtype bf16, which needs {_tenths(low.peak_bytes)} GiB, or {size}"
+
+
+def _tenths(size: int) -> str:
+    """GiB rounded up to a tenth."""
+    return f"{-(-size * 10 // GIB) / 10:.1f}"
 
 
 def richest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Plan:
@@ -119,7 +148,7 @@ def richest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32
         stage_bytes={},
         request=Request(sizes, spec, device),
     )
-    return _estimated(chosen)
+    return estimate(chosen)
 
 
 def _drawn_together(sizes: Sizes, device: str) -> int:
@@ -155,12 +184,21 @@ def _fewer_samples(p: Plan) -> Plan | None:
     return replace(p, diffusion_batch=p.diffusion_batch // 2) if p.diffusion_batch > 1 else None
 
 
-def _fewer_rows(p: Plan) -> Plan | None:
-    """Row blocks of half the size, a few times, and at least one row."""
+def _halve_rows(p: Plan, halvings: int) -> Plan | None:
+    """Row blocks of half the size, unless they have been halved that often."""
     most = work_sizes(p.bucket[0], p.request.device)
-    if p.rows.point <= most.point >> ROW_HALVINGS:
+    if p.rows.point <= most.point >> halvings:
         return None
     return replace(p, rows=Rows(pair=p.rows.pair // 2, point=p.rows.point // 2, msa=p.rows.msa // 2))
+
+
+def _fewer_rows(p: Plan) -> Plan | None:
+    return _halve_rows(p, 1)
+
+
+def _fewest_rows(p: Plan) -> Plan | None:
+    """Blocks this small read the operand of a triangle multiplication so often that it costs time."""
+    return _halve_rows(p, ROW_HALVINGS)
 
 
 def _weights_by_stage(p: Plan) -> Plan | None:
@@ -168,15 +206,16 @@ def _weights_by_stage(p: Plan) -> Plan | None:
 
 
 def _template_beside_host(p: Plan) -> Plan | None:
-    """Not where there is no template step."""
-    return replace(p, park_template=True) if p.request.spec.n_template and not p.park_template else None
+    """Only one seed alone can rest, and only where there is a template step."""
+    possible = p.request.spec.n_template and p.seed_group == 1
+    return replace(p, park_template=True) if possible and not p.park_template else None
 
 
 def _pair_on_host(p: Plan) -> Plan | None:
-    return replace(p, park_pair=True) if not p.park_pair else None
+    return replace(p, park_pair=True) if p.seed_group == 1 and not p.park_pair else None
 
 
-# in the order in which they are made: what costs least time for what it gives comes first
+# in the order in which they are made
 CONCESSIONS: tuple[Callable[[Plan], Plan | None], ...] = (
     _fewer_seeds,
     _no_biases,
@@ -185,22 +224,14 @@ CONCESSIONS: tuple[Callable[[Plan], Plan | None], ...] = (
     _weights_by_stage,
     _template_beside_host,
     _pair_on_host,
+    _fewest_rows,
 )
+# in the order in which they are taken back: what costs most time first
+MOST_COSTLY = ("rows", "park_template", "park_pair", "staged_weights", "diffusion_batch", "keep_biases", "seed_batch")
 
 
-def _helpful(p: Plan, memory_bytes: int) -> Iterator[Plan]:
-    """The plans one concession away that make a stage smaller that is above the memory."""
-    over = [stage for stage, size in p.stage_bytes.items() if size > memory_bytes]
-    for concede in CONCESSIONS:
-        leaner = concede(p)
-        if leaner is not None:
-            leaner = _estimated(leaner)
-            if any(leaner.stage_bytes[stage] < p.stage_bytes[stage] for stage in over):
-                yield leaner
-
-
-def _estimated(p: Plan) -> Plan:
-    """The plan with its estimates."""
+def estimate(p: Plan) -> Plan:
+    """The plan with its bytes per stage."""
     process = PROCESS_BYTES if p.request.device == "cpu" else 0
     stages = stage_terms(p.request.sizes, p.request.spec, p)
     return replace(p, stage_bytes={stage: sum(terms.values()) + process for stage, terms in stages.items()})

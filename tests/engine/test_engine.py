@@ -173,13 +173,13 @@ def test_weights_brought_stage_by_stage_give_the_same(checkpoint: Path, from_fea
             config = EngineConfig(**(SETTINGS | {"max_memory": least.peak_bytes - 1}))
             least = Engine(checkpoint, config=config).plan_for(FEATURES)
         except DoesNotFit as error:
-            assert "more memory" in str(error)
+            assert "at least" in str(error)
             break
     assert least.staged_weights
     lean = Engine(checkpoint, config=EngineConfig(**(SETTINGS | {"max_memory": least.peak_bytes})))
     for _ in range(2):  # the second run has to bring the first stage back
         result, chosen = lean.predict_features(FEATURES, Draws(3))
-        assert chosen == least and rel_rms(result.samples.coordinates, from_features) <= 1e-5
+        assert chosen.staged_weights and rel_rms(result.samples.coordinates, from_features) <= 1e-5
     network = lean.network
     assert network is not None and network.trunk.s_init.weight.is_meta
     assert not network.confidence.pae.weight.is_meta
