@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 
+from foldline.cli.summary import Row, job_line, table, totals
 from foldline.errors import FoldlineError, InputError
 from foldline.execute import Event
 
@@ -29,6 +30,15 @@ def print_error(error: FoldlineError, place: str = "") -> None:
     """One line on stderr per fault."""
     for each in getattr(error, "errors", (error,)):
         print(f"error: {place}{each}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended: jobs by what became of them, seconds, and the signal that stopped it."""
+
+    counts: Mapping[str, int]  # done, failed, not run, not readable
+    seconds: float
+    stopped_by: str | None = None
 
 
 class Display(Protocol):
@@ -50,7 +60,7 @@ class Display(Protocol):
         """A finished job's page, or why there is none."""
         ...
 
-    def ended(self, counts: Mapping[str, int]) -> None:
+    def ended(self, end: "End") -> None:
         """The run's end."""
         ...
 
@@ -100,8 +110,12 @@ class Errors:
         if error is not None:
             self.line(f"error: job {job}: it is done, but its report is not: {error}")
 
-    def ended(self, counts: Mapping[str, int]) -> None:
-        """See `Display`."""
+    def ended(self, end: "End") -> None:
+        """Say what stopped the run, if anything did."""
+        if end.stopped_by:
+            self.line(
+                f"stopped by {end.stopped_by} with {end.counts['done']} jobs done; the same command goes on from here"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +132,7 @@ class Plain(Errors):
     def __init__(self) -> None:
         super().__init__()
         self._stages: dict[str, tuple[str, int | None]] = {}
+        self._rows: list[Row] = []
         self._tenth: dict[str, int] = {}
 
     def event(self, event: Event) -> None:
@@ -142,12 +157,14 @@ class Plain(Errors):
     def finished(self, prediction: "Prediction", number: int, count: int) -> None:
         """The job in one line, and a line per warning."""
         with self.lock:
+            self._rows.append(Row.of(prediction))
+            self._stages.pop(prediction.job_name, None)
             for warning in prediction.warnings:
                 self.line(f"note: {prediction.job_name}: {warning}")
             if prediction.error is not None:
                 super().finished(prediction, number, count)
             else:
-                self.line(f"[{number}/{count}] {summary(prediction)}")
+                self.line(f"[{number}/{count}] {job_line(prediction)}")
 
     def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
         """The page's path in one line."""
@@ -156,9 +173,13 @@ class Plain(Errors):
                 self.line(f"{job}: report -> {path}")
             super().reported(job, path, error)
 
-    def ended(self, counts: Mapping[str, int]) -> None:
-        """The counts in one line."""
-        self.line(", ".join(f"{count} {word}" for word, count in counts.items() if count))
+    def ended(self, end: "End") -> None:
+        """A table of all jobs, where there are several, and the counts in one line."""
+        with self.lock:
+            for line in table(self._rows) if len(self._rows) > 1 else ():
+                self.line(line)
+            self.line(totals(end.counts, self._rows, end.seconds))
+            super().ended(end)
 
 
 class Bars(Plain):
@@ -251,10 +272,11 @@ class Json(Errors):
             job=prediction.job_name,
             directory=None if prediction.directory is None else str(prediction.directory),
             skipped=prediction.skipped,
-            error=None if error is None else {"code": error.code, "message": str(error)},
+            error=None if error is None else {"code": error.code, "stage": error.stage, "message": str(error)},
             ranking_score=prediction.ranking_score,
             n_token=prediction.n_token,
             n_atom=prediction.n_atom,
+            plan=None if prediction.plan is None else prediction.plan.record(),
             seconds=prediction.seconds,
             peak_bytes=prediction.peak_bytes,
             warnings=list(prediction.warnings),
@@ -265,22 +287,6 @@ class Json(Errors):
         told = None if error is None else {"code": error.code, "message": str(error)}
         self._write("report", job=job, path=None if path is None else str(path), error=told)
 
-    def ended(self, counts: Mapping[str, int]) -> None:
-        """The counts by word."""
-        self._write("end", **counts)
-
-
-def summary(prediction: "Prediction") -> str:
-    """A finished job in one line: sizes, score, seconds by stage, peak memory, place."""
-    if prediction.skipped:
-        return f"{prediction.job_name}: done before with the same input and options -> {prediction.directory}"
-    parts = [f"{prediction.n_token} tokens, {prediction.n_atom} atoms"]
-    if prediction.ranking_score is not None:
-        parts.append(f"best score {prediction.ranking_score:.2f}")
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in prediction.seconds.items() if name != "total")
-    total = prediction.seconds.get("total", sum(prediction.seconds.values()))
-    parts.append(f"{total:.1f} s ({stages})" if stages else f"{total:.1f} s")
-    if prediction.peak_bytes:
-        parts.append(f"peak {prediction.peak_bytes / 2**30:.1f} GiB")
-    place = f" -> {prediction.directory}" if prediction.directory is not None else ""
-    return f"{prediction.job_name}: {', '.join(parts)}{place}"
+    def ended(self, end: "End") -> None:
+        """The counts by word, seconds, and the signal that stopped the run."""
+        self._write("end", **end.counts, seconds=round(end.seconds, 3), stopped_by=end.stopped_by)

@@ -1,15 +1,18 @@
-"""`foldline predict`: read jobs, make an engine, show its predictions."""
+"""`foldline predict`: options to settings, inputs to jobs, and the run."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foldline.cli.display import Display, display, print_error
+from foldline.cli.display import display, print_error
 from foldline.cli.options import ConfigFile, Device, Dtype, Inputs, Model, Msa, named_as_option, settings_from
+from foldline.cli.run import Run, run
+from foldline.cli.signals import stop_on_signals
 from foldline.config import EngineConfig, SeedChoice, parse_seeds
-from foldline.errors import ExitCode, FoldlineError, InputError
+from foldline.errors import ExitCode, InputError, Stopped
 
 if TYPE_CHECKING:
     from foldline.inputs import Job
@@ -73,9 +76,14 @@ def predict(
     except InputError as error:
         raise named_as_option(error) from error
     _check_folder(out)
-    jobs, faults = _read(inputs, choice, settings)
-    with show:
-        code = _run(jobs, faults, out, settings, show, report)
+    with stop_on_signals() as stop:
+        try:
+            jobs, faults = _read(inputs, choice, settings)
+            with show:
+                code = run(Run(jobs, faults, out, settings, show, stop, report=report))
+        except Stopped:
+            print(f"stopped by {stop.signal.name} before anything was run", file=sys.stderr)
+            code = stop.exit_code
     raise typer.Exit(code)
 
 
@@ -106,55 +114,3 @@ def _read(inputs: list[str], choice: SeedChoice, settings: EngineConfig) -> tupl
     if not jobs or (faults and settings.on_error == "stop"):
         raise typer.Exit(ExitCode.BAD_INPUT)
     return jobs, faults
-
-
-def _run(
-    jobs: list["Job"], faults: list[InputError], out: Path, settings: EngineConfig, show: Display, report: bool = False
-) -> ExitCode:
-    from foldline.engine import Engine
-    from foldline.weights.registry import known
-
-    if known(settings.model):
-        from foldline.weights.download import fetch
-        from foldline.weights.registry import lookup
-
-        entry = lookup(settings.model)
-        fetch(entry, settings.cache_root, progress=lambda done, total: show.fetched(entry.name, done, total))
-    engine = Engine(settings.model, config=settings)
-    errors: list[FoldlineError] = []
-    unreported: list[FoldlineError] = []
-    done = number = 0
-    for number, prediction in enumerate(engine.predict(jobs, out=out, progress=show.event), start=1):
-        show.finished(prediction, number, len(jobs))
-        if prediction.error is None:
-            done += 1
-            if report and prediction.directory is not None:
-                unreported += _report(prediction.job_name, prediction.directory, show)
-            continue
-        errors.append(prediction.error)
-        if settings.on_error == "stop":
-            break
-    show.ended({"done": done, "failed": len(errors), "not run": len(jobs) - number, "not readable": len(faults)})
-    return exit_code(done, [*errors, *unreported, *faults])
-
-
-def _report(name: str, directory: Path, show: Display) -> list[FoldlineError]:
-    """Make a job's page; the error that this ended in, if any: the prediction itself is done."""
-    from foldline.outputs.report.page import write_report
-
-    try:
-        path = write_report(directory)
-    except FoldlineError as error:
-        show.reported(name, None, error)
-        return [error]
-    show.reported(name, path)
-    return []
-
-
-def exit_code(done: int, errors: list[FoldlineError] | list[FoldlineError | InputError]) -> ExitCode:
-    """0 all done, 1 some failed, 2 nothing but bad input (nothing was run), 3 none succeeded."""
-    if not errors:
-        return ExitCode.OK
-    if done:
-        return ExitCode.SOME_FAILED
-    return ExitCode.BAD_INPUT if all(isinstance(error, InputError) for error in errors) else ExitCode.NONE_SUCCEEDED

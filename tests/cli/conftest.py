@@ -1,6 +1,7 @@
 """The command line as a function, an engine that predicts nothing, and a job."""
 
 import json
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from foldline.cli import main
 from foldline.config import EngineConfig
 from foldline.engine import Prediction
 from foldline.errors import FoldlineError
-from foldline.execute import Event
+from foldline.execute import Event, StopRequest
 from foldline.inputs import Job
 
 
@@ -32,20 +33,29 @@ class FakeEngine:
     errors: dict[str, FoldlineError] = field(default_factory=dict)
     made: list[tuple[str, EngineConfig]] = field(default_factory=list)
     ran: list[Job] = field(default_factory=list)
+    signals: dict[str, signal.Signals] = field(default_factory=dict)  # sent in the midst of a job
 
     def __call__(self, model: str, *, config: EngineConfig) -> "FakeEngine":
         self.made.append((model, config))
         return self
 
-    def predict(self, jobs: Iterable[Job], *, out: Path, progress: Callable[[Event], None]) -> Iterator[Prediction]:
+    def predict(
+        self, jobs: Iterable[Job], *, out: Path, progress: Callable[[Event], None], stop: StopRequest
+    ) -> Iterator[Prediction]:
         for job in jobs:
             self.ran.append(job)
+            if job.name in self.signals:
+                progress(Event(job.name, "trunk", step=1, total=2, seed=job.seeds[0]))
+                signal.raise_signal(self.signals[job.name])
             if job.name in self.errors:
                 yield Prediction(job.name, error=self.errors[job.name])
                 continue
             for step in (1, 2):
                 progress(Event(job.name, "trunk", step=step, total=2, seed=job.seeds[0]))
             progress(Event(job.name, "plan", message="fits"))
+            (out / job.name).mkdir(parents=True, exist_ok=True)
+            record = {"fingerprint": job.name, "best": {"ranking_score": 0.5}}
+            (out / job.name / f"{job.name}_run.json").write_text(json.dumps(record))
             yield Prediction(
                 job.name,
                 out / job.name,

@@ -57,7 +57,12 @@ def test_plain_lines(run: Command, engine: Any, job: Write) -> None:
             "note: {n}: something was changed",
             "[{i}/2] {n}: 7 tokens, 50 atoms, best score 0.50, 2.0 s (trunk 1.2), peak 1.0 GiB -> out/{n}",
         )
-    ] + ["2 done"]
+    ] + [
+        "job  result  tokens  bucket  score  seconds  peak GiB",
+        "a    done         7           0.50      2.0       1.0",
+        "b    done         7           0.50      2.0       1.0",
+        "2 done",
+    ]
 
 
 def test_json_lines(run: Command, engine: Any, job: Write) -> None:
@@ -76,7 +81,10 @@ def test_json_lines(run: Command, engine: Any, job: Write) -> None:
     }
     assert lines[3]["directory"] == "out/a" and lines[3]["error"] is None and lines[3]["ranking_score"] == 0.5
     assert lines[4]["error"]["code"] == "does_not_fit" and "use a larger one" in lines[4]["error"]["message"]
-    assert lines[5] == {"event": "end", "done": 1, "failed": 1, "not run": 0, "not readable": 0}
+    assert lines[4]["error"]["stage"] == "features"
+    assert lines[5].pop("seconds") >= 0
+    ended = {"event": "end", "done": 1, "failed": 1, "not run": 0, "not readable": 0, "stopped_by": None}
+    assert lines[5] == ended
     assert done.code == 1 and done.err == ""
 
 
@@ -206,7 +214,7 @@ def test_a_named_checkpoint_is_fetched_first(
 def test_bars_on_a_terminal(tmp_path: Path) -> None:
     code = textwrap.dedent("""
         from pathlib import Path
-        from foldline.cli.display import Bars, display
+        from foldline.cli.display import Bars, End, display
         from foldline.engine import Prediction
         from foldline.execute import Event
         with display("auto") as show:
@@ -216,7 +224,7 @@ def test_bars_on_a_terminal(tmp_path: Path) -> None:
             show.event(Event("a[b]", "trunk", step=1, total=10, seed=4))
             show._bars.refresh()
             show.finished(Prediction("a[b]", Path("out/a"), n_token=3, warnings=("w [bold]x",)), 1, 1)
-            show.ended({"done": 1, "failed": 0})
+            show.ended(End({"done": 1, "failed": 0}, 1.0))
     """)
     parent, child = pty.openpty()
     done = subprocess.run(
