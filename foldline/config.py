@@ -39,9 +39,11 @@ class EngineConfig:
     mc_dropout: bool = False  # Monte Carlo dropout in the trunk, as upstream's command line applies it
     # memory and speed
     max_memory: int | None = None  # bytes of the device that a run may use
+    seed_batch: int | None = None  # seeds that may share forward passes, of one job or of several; 1 = none do
     buckets: tuple[int, ...] | None = None  # padded token counts; empty = no padding
     threads: int | None = None  # of the CPU
-    ahead: int = 1  # jobs featurised while another one runs
+    workers: int | None = None  # processes that featurise; 0 = this one does
+    ahead: int | None = None  # jobs (of 256 tokens) featurised while others run
     # alignments and files
     msa: str = "auto"  # auto | none
     cache_dir: Path | None = None  # components, conformers and checkpoints; default: the user's cache folder
@@ -63,9 +65,9 @@ class EngineConfig:
             raise _bad("device", self.device, "auto, cpu, cuda or cuda:N")
         if not isinstance(self.model, str) or not self.model:
             raise _bad("model", self.model, "the name or the path of a checkpoint (foldline weights list)")
-        for name, least in (("recycles", 0), ("ahead", 0), ("samples", 1), ("steps", 1)):
+        for name, least in (("recycles", 0), ("ahead", 0), ("workers", 0), ("samples", 1), ("steps", 1)):
             _whole(name, getattr(self, name), least)
-        for name in ("max_memory", "threads"):
+        for name in ("max_memory", "threads", "seed_batch"):
             _whole(name, getattr(self, name), 1)
         for name in ("mc_dropout", "overwrite", "save_embeddings"):
             if not isinstance(getattr(self, name), bool):
@@ -170,6 +172,16 @@ def parse_buckets(value: object) -> tuple[int, ...] | None:
     return _numbers("buckets", value, "auto, none, or token counts separated by commas")
 
 
+def parse_seed_batch(value: object) -> object:
+    """A number of seeds, or None for "auto"."""
+    if value == "auto":
+        return None
+    text = str(value)
+    if not text.isdecimal() or not text.isascii():
+        raise _bad("seed_batch", value, "auto or a whole number of at least 1")
+    return int(text)
+
+
 def _parse_path(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise _bad("cache_dir", value, "a path")
@@ -179,6 +191,7 @@ def _parse_path(value: object) -> Path:
 _PARSERS: dict[str, Callable] = {
     "max_memory": parse_bytes,
     "buckets": parse_buckets,
+    "seed_batch": parse_seed_batch,
     "cache_dir": _parse_path,
 }
 

@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from foldline.errors import FoldlineError, InternalError, Stopped
 
@@ -101,9 +102,11 @@ class Executor(Protocol):
 class InProcess:
     """Runs in threads of this process, `ahead` items before the one asked for; 0 runs each when it is its turn."""
 
-    def __init__(self, ahead: int = 1, threads: int | None = None) -> None:
-        """`threads`: how many items run at a time; default: all that are ahead."""
-        self.ahead = ahead
+    def __init__(
+        self, ahead: int = 1, threads: int | None = None, weigh: Callable[[Any], float] = lambda _item: 1.0
+    ) -> None:
+        """`threads`: how many items run at a time; default: all that are ahead. `weigh`: what an item counts."""
+        self.ahead, self.weigh = ahead, weigh
         workers = ahead if threads is None else min(ahead, threads)
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="foldline") if ahead else None
 
@@ -112,16 +115,16 @@ class InProcess:
         if self._pool is None:
             yield from (_run(function, item) for item in items)
             return
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[tuple[Future[Result], float]] = deque()
         try:
             for item in items:
-                waiting.append(self._pool.submit(function, item))
-                if len(waiting) > self.ahead:
-                    yield waiting.popleft()
+                waiting.append((self._pool.submit(function, item), self.weigh(item)))
+                while len(waiting) > 1 and sum(weight for _, weight in waiting) - waiting[0][1] >= self.ahead:
+                    yield waiting.popleft()[0]
             while waiting:
-                yield waiting.popleft()
+                yield waiting.popleft()[0]
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
 
     def close(self) -> None:
@@ -145,6 +148,33 @@ def _run(function: Callable[[Item], Result], item: Item) -> Future[Result]:
     except Exception as error:  # noqa: BLE001  (kept for whoever asks for the result, as a pool does)
         future.set_exception(error)
     return future
+
+
+class Background:
+    """A thread that runs calls one after another while others go on; at most one call waits."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="foldline-after")
+        self._room = threading.BoundedSemaphore(2)
+        self.waited = 0.0  # seconds that callers have waited for room
+
+    def submit(self, call: Callable[[], Result]) -> Future[Result]:
+        """Have a call run after those before it; waits until at most one other call is waiting."""
+        start = time.perf_counter()
+        self._room.acquire()
+        self.waited += time.perf_counter() - start
+        future = self._pool.submit(call)
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the calls that run and wait end, whatever ends the block: what was handed over is not lost."""
+        self._pool.shutdown(wait=True)
 
 
 class Children:

@@ -56,6 +56,7 @@ def run_lanes(
     *,
     on_rung: Callable[[Rung], None],
     on_group: Callable[[Group], None],
+    wanted: Callable[[Lane], bool] = lambda _lane: True,
 ) -> Plan:
     """Take all lanes through the network, as many together as the plan says; returns the plan of the last group.
 
@@ -66,6 +67,7 @@ def run_lanes(
         memory_bytes: what the plan was made for.
         on_rung: called with every step down.
         on_group: called with every finished group.
+        wanted: whether a lane is still to be run when its turn comes.
 
     Raises:
         DoesNotFit: memory runs out with the smallest plan too.
@@ -73,13 +75,17 @@ def run_lanes(
     waiting = deque(Group([lane]) for lane in lanes)
     started: deque[Group] = deque()
     while started or waiting:
+        started = deque(group for group in started if any(map(wanted, group.lanes)))
+        waiting = deque(group for group in waiting if any(map(wanted, group.lanes)))
+        if not started and not waiting:
+            break
         if not started:
             started.append(_joined(waiting, 1 if plan.park_pair or plan.park_template else plan.seed_group))
         group = started.popleft()
         if _fits(run, group, plan):
             on_group(group)
             continue
-        leaner = plan.smaller()
+        leaner = plan.smaller(group.stage) or plan.smaller()
         if leaner is None:
             n_token = max(lane.features.n_token for lane in group.lanes)
             hint = (

@@ -27,6 +27,8 @@ class Featurised:
 class Featuriser:
     """Makes features. The dictionary is opened and conformers are kept once for all jobs; may be called by threads."""
 
+    msa: Msa
+
     def __init__(self, cache_dir: Path | None = None, msa: Msa = "auto") -> None:
         """`cache_dir` holds components and conformers (default: the user's cache folder)."""
         self.cache_dir, self.msa = cache_dir, msa

@@ -20,7 +20,7 @@ from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
 from foldline.sampler import Draws, Tape
 
-SETTINGS = {"samples": 2, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1}
+SETTINGS = {"samples": 2, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1, "seed_batch": 1}
 FEATURES = tiny_features()
 
 

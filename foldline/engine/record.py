@@ -1,0 +1,68 @@
+"""What is told of a run: the plan in a line, the record of a job, memory of device and process. Decides nothing."""
+
+import os
+import resource
+from collections.abc import Mapping
+
+import torch
+
+from foldline.engine.plan import Plan
+from foldline.engine.runner import Run
+from foldline.tensors import Features
+
+
+def describe(features: Features, chosen: Plan) -> str:
+    """The plan in one line."""
+    kinds = {
+        str(d).removeprefix("torch.") for d in (chosen.trunk_dtype, chosen.diffusion_dtype, chosen.confidence_dtype)
+    }
+    n_sample = chosen.request.sizes.n_sample
+    together = chosen.seed_group
+    extras = [
+        f"padded to {chosen.bucket[0]} tokens, {chosen.bucket[1]} atoms" if chosen.bucket[0] > features.n_token else "",
+        "biases kept" if chosen.keep_biases else "biases made at each step",
+        "weights by stage" if chosen.staged_weights else "weights resident",
+        "z put away during the template step" if chosen.park_template else "",
+        "z put away while sampling" if chosen.park_pair else "",
+        f"{chosen.job_batch} jobs together" if chosen.job_batch > 1 else "",
+        f"{together} seeds together" if together > 1 and chosen.job_batch == 1 else "",
+        f"{min(chosen.diffusion_batch, n_sample * together)} samples at once",
+    ]
+    size = f"{features.n_token} tokens, {features.n_atom} atoms, {'/'.join(sorted(kinds))}"
+    return f"{size}, {', '.join(filter(None, extras))}, about {chosen.peak_bytes / 2**30:.1f} GiB"
+
+
+def run_record(identity: Mapping[str, object], run: Run, features: Features, chosen: Plan) -> dict[str, object]:
+    """What `<job>_run.json` says of sizes, options and plan; `identity` tells of version, device and checkpoint."""
+    options = run.options
+    return {
+        **identity,
+        "n_token": features.n_token,
+        "n_atom": features.n_atom,
+        "n_msa": int(features.msa_mask.sum()),
+        "trunk_passes": run.passes,
+        "steps": run.steps,
+        "samples": options.n_sample,
+        "mc_dropout": options.mc_dropout,
+        "plan": chosen.record(),
+    }
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that a plan may use: what is free on an accelerator, nine tenths of the machine's on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Peak memory: allocated on an accelerator since the last `new_peak`, resident on a CPU since the process began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def new_peak(device: torch.device) -> None:
+    """Measure the peak of an accelerator from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

@@ -1,0 +1,43 @@
+"""Which weights are on the device: all of them, or those of the stage that runs. Knows checkpoints and plans."""
+
+import torch
+
+from foldline.engine.plan import Plan
+from foldline.models import ModelSpec, Network
+from foldline.weights.checkpoint import Checkpoint
+from foldline.weights.load import load_parameters
+
+STAGES = {
+    "trunk": ("trunk", "distogram"),
+    "diffusion": ("diffusion",),
+    "confidence": ("confidence",),
+}
+
+
+class Residency:
+    """A network whose weights come when a stage needs them, in the plan's precision, and stay as the plan says."""
+
+    def __init__(self, spec: ModelSpec, checkpoint: Checkpoint, device: torch.device) -> None:
+        """Make the network without memory; nothing is read yet."""
+        self.checkpoint, self.device = checkpoint, device
+        with torch.device("meta"):
+            self.network = Network(spec)
+        self._loaded: dict[str, torch.dtype] = {}
+
+    def bring(self, stage: str, plan: Plan) -> None:
+        """Have a stage's weights on the device: beside those of all other stages, or in their place."""
+        if plan.staged_weights:
+            for other in STAGES.keys() - {stage}:
+                self._drop(other)
+        for each in (stage,) if plan.staged_weights else STAGES:
+            dtype = plan.dtype_of(f"{each}.z")
+            if self._loaded.get(each) != dtype:
+                self._drop(each)
+                load_parameters(self.network, self.checkpoint, STAGES[each], dtype_of=plan.dtype_of, device=self.device)
+                self._loaded[each] = dtype
+
+    def _drop(self, stage: str) -> None:
+        """Give a stage's weights back."""
+        if self._loaded.pop(stage, None) is not None:
+            for name in STAGES[stage]:
+                self.network.get_submodule(name).to("meta")
