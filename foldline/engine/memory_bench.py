@@ -1,13 +1,15 @@
-"""Peak live bytes of every stage at any size, without computing anything: the network runs on fake tensors.
+"""Peak bytes of every stage of a plan: counted on fake tensors, at any size, or of this process on a CPU.
 
-A dispatch mode counts the bytes of all live storages per device. Kernel workspaces and allocator fragmentation are not
-counted. Scaled dot product attention counts as a fused kernel, which holds no score matrix.
+On fake tensors nothing is computed: a dispatch mode counts the bytes of all live storages per device. Kernel
+workspaces and allocator fragmentation are not counted. Scaled dot product attention counts as a fused kernel, which
+holds no score matrix.
 """
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from foldline.engine.group import Group, Lane, TrunkResult
 from foldline.engine.memory_model import STAGES, Sizes
+from foldline.engine.offload import release_memory
 from foldline.engine.plan import Plan
 from foldline.engine.runner import Run, RunOptions, run_pass
 from foldline.layers.atoms import Atoms
@@ -69,6 +72,31 @@ class LiveBytes(TorchDispatchMode):
         self.now[device] -= size
 
 
+class ProcessBytes:
+    """Resident memory of this process, and its peak since the last `mark`; Linux alone tells it."""
+
+    STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def mark(self) -> None:
+        """Start a new peak from what is resident now."""
+        release_memory("cpu")
+        self.CLEAR.write_text("5")
+
+    @property
+    def now(self) -> dict[str, int]:
+        """Bytes that are resident."""
+        return {"cpu": self._read("VmRSS:")}
+
+    @property
+    def peak(self) -> dict[str, int]:
+        """Most bytes that were resident."""
+        return {"cpu": self._read("VmHWM:")}
+
+    def _read(self, name: str) -> int:
+        words = self.STATUS.read_text().split()
+        return int(words[words.index(name) + 1]) * 1024
+
+
 @dataclass
 class StagePeak:
     """Peak of one stage in bytes: `held` is live when it starts, weights included."""
@@ -96,17 +124,17 @@ class MemoryReport:
 class _Watch:
     """Counts the peak of every stage around calls of the network; a stage may be entered more than once."""
 
-    def __init__(self, live: LiveBytes, report: MemoryReport) -> None:
-        self.live, self.report = live, report
+    def __init__(self, live: LiveBytes | ProcessBytes, report: MemoryReport, device: str) -> None:
+        self.live, self.report, self.device = live, report, device
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """What is live inside belongs to the stage."""
         assert name in STAGES, name
         self.live.mark()
-        found = self.report.stages.setdefault(name, StagePeak(name, held=self.live.now.get(DEVICE, 0)))
+        found = self.report.stages.setdefault(name, StagePeak(name, held=self.live.now.get(self.device, 0)))
         yield
-        found.device = max(found.device, self.live.peak.get(DEVICE, 0))
+        found.device = max(found.device, self.live.peak.get(self.device, 0))
         found.host = max(found.host, self.live.peak.get("cpu", 0))
 
     def method(self, of: object, name: str, stage: str) -> None:
@@ -120,30 +148,45 @@ class _Watch:
         object.__setattr__(of, name, counted)
 
 
-@torch.inference_mode()
 def measure(p: Plan) -> MemoryReport:
     """Peak live bytes of every stage of a plan, on the device and on the host, all weights resident.
 
     One block of every kind runs, one pass, one step and the scoring of one batch: what repeats has the same peak.
     """
-    spec, report = p.request.spec, MemoryReport(p)
+    report = MemoryReport(p)
     with FakeTensorMode(), LiveBytes() as live:
-        network = Network(spec)
-        for name, parameter in list(network.named_parameters()):
-            module = network.get_submodule(name.rpartition(".")[0])
-            value = torch.empty(parameter.shape, dtype=p.dtype_of(name), device=DEVICE)
-            setattr(module, name.rpartition(".")[2], torch.nn.Parameter(value, requires_grad=False))
-            del parameter, value
-        kept = _one_block_each(network, p)
-        report.weights = live.now.get(DEVICE, 0)
-        watch, ops = _Watch(live, report), select(p.rows)
-        group = Group([Lane(None, _FakeDraws()) for _ in range(p.seed_group)])  # type: ignore[arg-type]
-        group.batch = fake_batch(spec, p.request.sizes, p.seed_group)
-        _trunk(network, group, p, ops, watch)
-        x = _diffusion(network, group, p, ops, watch)
-        _confidence(network, group, p, ops, watch, x)
-        del kept
+        _run(p, _Watch(live, report, DEVICE))
     return report
+
+
+def measure_process(p: Plan) -> MemoryReport:
+    """The same for a CPU, from this process's resident memory: to be called once in a process of its own."""
+    report = MemoryReport(p)
+    _run(p, _Watch(ProcessBytes(), report, "cpu"))
+    return report
+
+
+@torch.inference_mode()
+def _run(p: Plan, watch: _Watch) -> None:
+    spec, device = p.request.spec, watch.device
+    with torch.device("meta"):
+        network = Network(spec)
+    for name, parameter in list(network.named_parameters()):
+        value = torch.full(parameter.shape, 0.01, dtype=p.dtype_of(name), device=device)
+        watch.report.weights += value.nbytes
+        setattr(
+            network.get_submodule(name.rpartition(".")[0]),
+            name.rpartition(".")[2],
+            torch.nn.Parameter(value, requires_grad=False),
+        )
+        del parameter, value
+    kept, ops = _one_block_each(network, p), select(p.rows)
+    group = Group([Lane(None, _AllRows()) for _ in range(p.seed_group)])  # type: ignore[arg-type]
+    group.batch = blank_batch(spec, p.request.sizes, p.seed_group, device)
+    _trunk(network, group, p, ops, watch)
+    x = _diffusion(network, group, p, ops, watch)
+    _confidence(network, group, p, ops, watch, x)
+    del kept
 
 
 def _one_block_each(network: Network, p: Plan) -> list[torch.nn.Module]:
@@ -160,7 +203,7 @@ def _one_block_each(network: Network, p: Plan) -> list[torch.nn.Module]:
     return kept
 
 
-class _FakeDraws:
+class _AllRows:
     """Draws all alignment rows."""
 
     def msa_rows(self, _number: int, n_msa: int) -> Tensor:
@@ -202,8 +245,8 @@ def _diffusion(network: Network, group: Group, p: Plan, ops: Ops, watch: _Watch)
             part, trunk.s_inputs[which], trunk.s[which], trunk.rows_of(which), p.keep_biases, ops
         )
     with watch.stage("diffusion, step"):
-        x = torch.empty(seeds, min(p.diffusion_batch, sizes.n_sample), sizes.n_atom, 3, device=DEVICE)
-        x = network.diffusion(x, torch.empty((), device=DEVICE), fixed, None, ops)
+        x = torch.zeros(seeds, min(p.diffusion_batch, sizes.n_sample), sizes.n_atom, 3, device=watch.device)
+        x = network.diffusion(x, torch.ones((), device=watch.device), fixed, None, ops)
     return x
 
 
@@ -214,9 +257,9 @@ def _confidence(network: Network, group: Group, p: Plan, ops: Ops, watch: _Watch
     with watch.stage("confidence"):
         part, z = batch.lanes(which), trunk.rows_of(which)
         same = only and isinstance(z, Tensor) and z.dtype == p.confidence_dtype
-        pair = z if same else torch.empty(z.shape, dtype=p.confidence_dtype, device=DEVICE)
+        pair = z if same else torch.empty(z.shape, dtype=p.confidence_dtype, device=watch.device)
         assert isinstance(pair, Tensor)
-        rep = x.new_empty(p.seed_batch, batch.n_token, 3)
+        rep = x.new_zeros(p.seed_batch, batch.n_token, 3)
         head.embed(z, trunk.s_inputs[which].to(pair.dtype), rep, pair, ops)
         del z
         if only:
@@ -227,15 +270,15 @@ def _confidence(network: Network, group: Group, p: Plan, ops: Ops, watch: _Watch
         head.atom_plddt(single[0], part.lane(0).atoms.to_token, part.lane(0).atom_in_token)
 
 
-def fake_batch(spec: ModelSpec, sizes: Sizes, lanes: int = 1) -> Batch:
-    """A batch of seeds with two distinct template slots, to be made under FakeTensorMode."""
+def blank_batch(spec: ModelSpec, sizes: Sizes, lanes: int, device: str) -> Batch:
+    """A batch of seeds with two distinct template slots, all zeros."""
     n, a, m = sizes.n_token, sizes.n_atom, min(sizes.n_msa, spec.max_msa)
 
     def ints(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=DEVICE)
+        return torch.zeros(shape, dtype=dtype, device=device)
 
     def floats(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float32, device=DEVICE)
+        return torch.zeros(shape, dtype=torch.float32, device=device)
 
     def template(count: int) -> Template:
         masks = ints(n, dtype=torch.bool), ints(n, dtype=torch.bool)
