@@ -1,7 +1,9 @@
 """Loading: a network built without memory, filled tensor by tensor; total in both directions."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,10 +17,38 @@ from foldline.weights.checkpoint import Checkpoint, open_checkpoint
 DtypeOf = Callable[[str], torch.dtype]
 
 
+class Adapter(Protocol):
+    """The module of a family: its tensor names in terms of ours."""
+
+    def read_spec(self, shapes: dict[str, tuple[int, ...]], source: str) -> ModelSpec:
+        """The spec of a checkpoint from its tensor names and shapes."""
+        ...
+
+    def sources(self, name: str) -> list[str]:
+        """The checkpoint's tensors that make up our parameter `name`, in stacking order."""
+        ...
+
+    def dead(self, name: str, spec: ModelSpec) -> bool:
+        """Whether a tensor of the checkpoint is known to be read by nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """A tensor that all checkpoints of a family have and no others, and the family's adapter."""
+
+    mark: str
+    adapter: Adapter
+
+
+FAMILIES = {"protenix": Family("linear_no_bias_z_cycle.weight", protenix)}
+
+
 def open_model(path: Path) -> tuple[Checkpoint, ModelSpec]:
     """A checkpoint file and its spec, without reading its values."""
     checkpoint = open_checkpoint(path)
-    return checkpoint, protenix.read_spec(checkpoint.shapes, str(path))
+    marked = (family.adapter for family in FAMILIES.values() if family.mark in checkpoint.shapes)
+    return checkpoint, next(marked, protenix).read_spec(checkpoint.shapes, str(path))
 
 
 def load_network(path: Path, *, dtype_of: DtypeOf | None = None, device: torch.device | str = "cpu") -> Network:
@@ -59,9 +89,10 @@ def match(network: Network, checkpoint: Checkpoint) -> dict[str, list[str]]:
         WeightsError: naming what is missing, unexpected or of the wrong shape.
     """
     shapes, where, spec = checkpoint.shapes, checkpoint.path, network.spec
+    adapter = FAMILIES[spec.family].adapter
     plan: dict[str, list[str]] = {}
     for name, parameter in network.named_parameters():
-        plan[name] = names = protenix.sources(name)
+        plan[name] = names = adapter.sources(name)
         missing = [source for source in names if source not in shapes]
         if missing:
             raise WeightsError(f"{where}: {_list('tensor', missing)} missing, needed for {name}")
@@ -75,7 +106,7 @@ def match(network: Network, checkpoint: Checkpoint) -> dict[str, list[str]]:
     twice = sorted({source for source in used if used.count(source) > 1}) if len(known) != len(used) else []
     if twice:
         raise WeightsError(f"{where}: {_list('tensor', twice)} used twice")
-    unexpected = [name for name in shapes if name not in known and not protenix.dead(name, spec)]
+    unexpected = [name for name in shapes if name not in known and not adapter.dead(name, spec)]
     if unexpected:
         raise WeightsError(
             f"{where}: unexpected {_list('tensor', unexpected)}; is this another family or a newer version?"
