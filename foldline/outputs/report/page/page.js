@@ -102,17 +102,20 @@ async function start() {
   factsList();
   wire();
   setTheme("system");
-  topology = await readTopology();
-  openPae(topology);
-  openTracks(topology, await readDepth());
+  const reading = Promise.all([readTopology(), readDepth()]);
   try {
     openViewer();
     byId("viewer-message").hidden = true;
   } catch (fault) {
     byId("viewer-message").textContent = `The structure cannot be drawn: ${fault.message}. All else on this page works.`;
   }
+  let depth;
+  [topology, depth] = await reading;
+  openPae(topology);
+  openTracks(topology, depth);
   await choose(0);
   document.documentElement.dataset.ready = "yes";
+  performance.mark("ready");
 }
 
 start().catch((fault) => {
