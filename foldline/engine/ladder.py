@@ -92,7 +92,9 @@ def run_lanes(
                 f"memory ran out in {group.stage} with the smallest plan there is; set --max-memory below what other "
                 "programs leave free, or use a device with more memory"
             )
-            raise DoesNotFit(n_token, plan.peak_bytes, memory_bytes, hint)
+            error = DoesNotFit(n_token, plan.peak_bytes, memory_bytes, hint)
+            error.stage = group.stage
+            raise error
         kept, again = group.after_failure()
         on_rung(_rung(plan, leaner, group, bool(kept)))
         plan = leaner

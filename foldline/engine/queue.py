@@ -176,23 +176,30 @@ class Queue:
         """Run jobs together; where that fails, each of them alone, so that errors stay with their job."""
         speed, start, waited = self.machine.throughput, time.perf_counter(), self.after.waited
         new_peak(self.machine.device)
-        for together in (runs, *([run] for run in runs if len(runs) > 1)):
-            try:
-                self._attempt([run for run in together if run.error is None])
-            except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
-                if len(together) == 1:
-                    together[0].fail(error)
+        try:
+            self._attempt(runs)
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
+            for run in runs:
+                self._alone(run, error)
         speed.add(len(runs), start, time.perf_counter(), self.after.waited - waited)
 
+    def _alone(self, run: JobRun, error: Exception) -> None:
+        """What is left of a job after an error in a round; that of a job that was alone, or is again, is its own."""
+        if run.plan is None or run.plan.job_batch == 1 or run.error is not None:
+            run.fail(error)
+        elif run.missing_seeds:
+            try:
+                self._attempt([run])
+            except Exception as own:  # noqa: BLE001 - as above
+                run.fail(own)
+
     def _attempt(self, runs: list[JobRun]) -> None:
-        """All seeds that jobs lack, as many together as the plan says."""
+        """All seeds that jobs lack, as many together as the plan says; none may be left, only the end of the job."""
         seeds = {
             Lane(run.features, self.draws or Draws(seed), number): seed
             for number, run in enumerate(runs)
             for seed in run.missing_seeds
         }
-        if not runs:
-            return
         machine, lanes = self.machine, list(seeds)
         with during("plan"):
             n_msa = max(run.features.sizes["N_msa"] for run in runs)

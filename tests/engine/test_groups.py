@@ -1,11 +1,13 @@
 """Seeds and jobs that share forward passes: each the same as alone, whatever stands beside it."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from live_bytes import LiveBytes
 from other_jobs import assert_same_embeddings, assert_same_samples, some_jobs
 from random_weights import tiny_network
 from tiny_features import N_MSA, rel_rms, tiny_features
@@ -165,3 +167,27 @@ def test_samples_are_handed_over_as_they_come(network: Network) -> None:
     assert set(group.seconds) == {"trunk", "diffusion", "confidence"} and all(
         np.array(list(group.seconds.values())) > 0
     )
+
+
+def live(network: Network, n_seed: int, n_sample: int, chosen: Plan) -> tuple[int, int]:
+    """Largest number of live bytes of tensors while seeds run and their samples are let go, and what is left."""
+    run = Run(network, RunOptions(n_sample=n_sample, n_recycle=0, n_step=1))
+    lanes = [Lane(FEATURES, Draws(seed)) for seed in range(n_seed)]
+    with LiveBytes() as counted:
+        run_lanes(run, lanes, chosen, 1 << 40, on_rung=pytest.fail, on_group=lambda group: None)
+        gc.collect()
+    return counted.peak, counted.now
+
+
+def test_memory_does_not_grow_with_seeds_and_samples(network: Network) -> None:
+    """Beyond the plan's batches: positions wait on the host as arrays, scores are handed over one by one."""
+    chosen = a_plan(network, seeds=2, seed_batch=2, diffusion_batch=4)
+    chosen = replace(chosen, request=replace(chosen.request, sizes=replace(chosen.request.sizes, n_sample=2)))
+    few, left = live(network, 2, 2, chosen)
+    assert few > 100_000 and left == 0
+    assert live(network, 6, 2, chosen)[0] <= 1.01 * few
+    one_by_one = replace(chosen, diffusion_batch=1)
+    fewer = live(network, 2, 2, one_by_one)[0]
+    assert fewer <= few and live(network, 2, 7, one_by_one)[0] <= 1.01 * fewer
+    more = live(network, 2, 2, a_plan(network, seeds=2, seed_batch=1, diffusion_batch=1))[0]
+    assert more < fewer, "the count sees no difference between seeds together and apart"
