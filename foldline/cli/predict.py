@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Out = Annotated[Path, typer.Option("--out", help="Output folder; every job gets a folder of its own in it.")]
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="1,2,3", help="Seeds in place of those of the jobs.")]
 NumSeeds = Annotated[int | None, typer.Option("--num-seeds", help="Run s, s+1, ... from the one seed s of every job.")]
+SeedBatch = Annotated[
+    str | None,
+    typer.Option("--seed-batch", metavar="auto|N", help="Seeds that share passes: as memory allows, or at most N."),
+]
 Samples = Annotated[int | None, typer.Option("--samples", help="Samples per seed [default: 5].")]
 Recycles = Annotated[int | None, typer.Option("--recycles", help="N runs N + 1 trunk passes [default: the model's].")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the sampler [default: the model's].")]
@@ -48,6 +52,7 @@ def predict(
     device: Device = None,
     dtype: Dtype = None,
     max_memory: MaxMemory = None,
+    seed_batch: SeedBatch = None,
     buckets: Buckets = None,
     on_error: OnError = None,
     overwrite: Overwrite = False,
@@ -67,6 +72,7 @@ def predict(
         device=device,
         dtype=dtype,
         max_memory=max_memory,
+        seed_batch=seed_batch,
         buckets=buckets,
         on_error=on_error,
         overwrite=overwrite or None,

@@ -28,6 +28,7 @@ OPTIONS = {
         "--recycles",
         "--report",
         "--samples",
+        "--seed-batch",
         "--seeds",
         "--steps",
     ],
