@@ -10,6 +10,7 @@ import typer
 from foldline.cli.bench import bench
 from foldline.cli.display import print_error
 from foldline.cli.doctor import doctor
+from foldline.cli.estimate import estimate
 from foldline.cli.predict import predict
 from foldline.cli.report import report
 from foldline.cli.validate import validate
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(validate)
+app.command()(estimate)
 app.command()(report)
 app.add_typer(weights, name="weights")
 app.command()(doctor)

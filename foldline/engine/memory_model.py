@@ -29,7 +29,8 @@ STAGES = {
     "diffusion, step": "diffusion",
     "confidence": "confidence",
 }
-PROCESS_BYTES = 430_000_000  # interpreter, libraries and their buffers on a CPU, measured on Linux x86-64
+# On a CPU, measured on Linux x86-64: interpreter and torch 240 MB, kernels' buffers 50 MB, chemistry libraries 90 MB.
+PROCESS_BYTES = 380_000_000
 FLOAT, LONG = 4, 8
 
 
@@ -108,6 +109,17 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: Settings) -> dict[str, Terms]:
         terms["weights"] = weights[STAGES[name]] if p.staged_weights else sum(weights.values())
         terms["features"] = model.features()
     return {name: terms for name, terms in stages.items() if name != "template embedder" or spec.n_template}
+
+
+def process_terms(sizes: Sizes, spec: ModelSpec, p: Settings) -> dict[str, Terms]:
+    """What a CPU process holds beside live tensors, for every stage.
+
+    Row blocks are small enough to come from the heap, which keeps about one set of them when they are freed.
+    """
+    items = {"trunk": p.trunk_dtype, "diffusion": p.diffusion_dtype, "confidence": p.confidence_dtype}
+    r = Block.of(sizes.n_token, sizes.n_token, p.rows.pair)
+    block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
+    return {name: {"process": PROCESS_BYTES, "heap": block * items[stage].itemsize} for name, stage in STAGES.items()}
 
 
 def parameter_bytes(spec: ModelSpec, p: Settings) -> dict[str, int]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-from foldline.engine.memory_model import PROCESS_BYTES, STAGES, Sizes, stage_terms
+from foldline.engine.memory_model import STAGES, Sizes, process_terms, stage_terms
 from foldline.errors import DoesNotFit
 from foldline.models.spec import ModelSpec
 from foldline.ops import Rows
@@ -110,17 +110,15 @@ def plan(
     return chosen
 
 
-def _remedy(leanest: Plan, dtype: torch.dtype) -> str:
+def _remedy(least: Plan, dtype: torch.dtype) -> str:
     """Which option, or which size of a device, would do."""
-    sizes, spec, device = leanest.request.sizes, leanest.request.spec, leanest.request.device
-    size = f"a device with at least {_tenths(leanest.peak_bytes)} GiB"
-    if device == "cpu":
-        size = f"a machine with at least {_tenths(leanest.peak_bytes)} GiB of memory"
+    asked = least.request
+    size = f"a device with at least {_tenths(least.peak_bytes)} GiB"
+    if asked.device == "cpu":
+        size = f"a machine with at least {_tenths(least.peak_bytes)} GiB of memory"
     if dtype == torch.bfloat16:
         return f"use {size}"
-    low = richest(sizes, spec, dtype=torch.bfloat16, device=device)
-    while (leaner := low.smaller()) is not None:
-        low = leaner
+    low = leanest(asked.sizes, asked.spec, dtype=torch.bfloat16, device=asked.device)
     return f"use --dtype bf16, which needs {_tenths(low.peak_bytes)} GiB, or {size}"
 
 
@@ -149,6 +147,14 @@ def richest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32
         request=Request(sizes, spec, device),
     )
     return estimate(chosen)
+
+
+def leanest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Plan:
+    """The last rung of the ladder."""
+    chosen = richest(sizes, spec, dtype=dtype, device=device)
+    while (leaner := chosen.smaller()) is not None:
+        chosen = leaner
+    return chosen
 
 
 def _drawn_together(sizes: Sizes, device: str) -> int:
@@ -232,6 +238,9 @@ MOST_COSTLY = ("rows", "park_template", "park_pair", "staged_weights", "diffusio
 
 def estimate(p: Plan) -> Plan:
     """The plan with its bytes per stage."""
-    process = PROCESS_BYTES if p.request.device == "cpu" else 0
-    stages = stage_terms(p.request.sizes, p.request.spec, p)
-    return replace(p, stage_bytes={stage: sum(terms.values()) + process for stage, terms in stages.items()})
+    sizes, spec = p.request.sizes, p.request.spec
+    stages = stage_terms(sizes, spec, p)
+    if p.request.device == "cpu":
+        beside = process_terms(sizes, spec, p)
+        stages = {stage: terms | beside[stage] for stage, terms in stages.items()}
+    return replace(p, stage_bytes={stage: sum(terms.values()) for stage, terms in stages.items()})
