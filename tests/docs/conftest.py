@@ -19,6 +19,7 @@ import torch
 
 from foldline.chem.components import Components, default_cache_dir
 from foldline.cli import main
+from foldline.weights import load
 from foldline.weights.registry import ENTRIES, cached_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,11 +93,11 @@ class Desk:
             sys.argv = before
         return Done(0, out.getvalue(), "")
 
-    def python(self, text: str) -> Done:
-        """Some lines of Python."""
+    def python(self, text: str, names: dict[str, object]) -> Done:
+        """Some lines of Python, with the names of those before."""
         out = io.StringIO()
         with redirect_stdout(out):
-            exec(compile(text, "documentation", "exec"), {"__name__": "__main__"})
+            exec(compile(text, "documentation", "exec"), names)
         return Done(0, out.getvalue(), "")
 
 
@@ -108,6 +109,7 @@ def desk(caches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
     monkeypatch.setattr(socket.socket, "connect", _refuse(socket.socket.connect))
+    monkeypatch.setattr(load, "FAMILIES", dict(load.FAMILIES))  # a page adds one
     return Desk(tmp_path)
 
 

@@ -5,7 +5,6 @@ import json
 import re
 import tomllib
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Any
 
 import gemmi
@@ -82,7 +81,7 @@ def aliases(shape: Any) -> set[str]:
 
 
 def test_every_field_of_the_format_is_in_an_example() -> None:
-    """`mmcif`, `unpairedMsa` and `pairedMsa` as inline text, and `description`, are shown in the documentation alone."""
+    """But for texts given inline and `description`: those are shown in the documentation alone."""
     used: set[str] = set()
     for name in JOBS:
         if name.endswith(".json"):
@@ -115,9 +114,9 @@ def test_made_files_are_those_of_the_script(desk: Any) -> None:
 def test_the_alignments_are_read_and_paired(desk: Any) -> None:
     done = desk.run("predict", "examples/msa_by_path.json", "examples/rna_msa.json", "--out", "out", *SMALL)
     assert done.code == 0, done.err
-    for name in ("msa_by_path", "rna_msa"):
+    for name, rows in (("msa_by_path", 13), ("rna_msa", 14)):
         record = json.loads((desk.folder / "out" / name / f"{name}_run.json").read_text())
-        assert record["n_msa"] == 1 + 12, "twelve homologs; those in both files count once"
+        assert record["n_msa"] == rows, "the query (twice where nothing is paired) and twelve homologs, each once"
     scores = (desk.folder / "out" / "msa_by_path" / "msa_by_path_ranking_scores.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in scores[1:]] == ["1", "2"]
 
