@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -56,9 +57,19 @@ def reference(a: Tensor, bias: Tensor, w: AttentionWeights, *, n_head: int) -> T
     """
     q = linear(a, *w.q).unflatten(-1, (n_head, -1)).transpose(-2, -3)
     k, v = linear(a, w.kv).unflatten(-1, (2, n_head, -1)).movedim(-4, -2).unbind(-4)
-    o = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(*q.shape[:-1], k.shape[-2]))
+    o = _attend(q, k, v, bias.expand(*q.shape[:-1], k.shape[-2]))
     o = o.transpose(-2, -3).flatten(-2)
     return linear(o * linear(a, w.gate).sigmoid_(), w.out)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention by the fused kernels, which take four axes: of more, the first are walked one by one."""
+    if q.dim() <= 4:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    o = torch.empty_like(v)
+    for i in range(len(q)):
+        o[i] = _attend(q[i], k[i], v[i], bias[i])
+    return o
 
 
 IMPLEMENTATIONS = {"reference": reference}
