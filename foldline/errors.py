@@ -96,6 +96,7 @@ class WriteError(FoldlineError):
     """A result cannot be written: the disk is full, or the folder may not be written to."""
 
     code = "not_written"
+    stage = "write"
 
 
 class SearchError(FoldlineError):

@@ -50,6 +50,16 @@ class Run:
         """Everything in the output folder."""
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
 
+    @property
+    def jobs(self) -> list[str]:
+        """The folders of jobs."""
+        return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """A list of the output folder, such as `failed.jsonl`."""
+        path = self.folder / name
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def json(self, name: str, what: str) -> Any:
         """A JSON file of the best sample of a job."""
         return json.loads((self.folder / name / f"{name}_{what}.json").read_text())

@@ -4,8 +4,11 @@ import ast
 import re
 from pathlib import Path
 
-CASES = [f"a{number:02d}" for number in range(1, 47)]
-NOT_APPLICABLE: dict[str, str] = {}
+CASES = [f"a{number:02d}" for number in range(1, 66)]
+NOT_APPLICABLE: dict[str, str] = {
+    "a60": "kernels are chosen before a job in tests/ops; there is none yet that a GPU could abort",
+    "a63": "stereocentres of a result are not compared with the input's",
+}
 
 
 def test_every_case_has_a_test_or_a_reason() -> None:

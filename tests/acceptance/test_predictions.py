@@ -107,7 +107,7 @@ def test_a42_names_stay_in_the_folder(predicted: Predicted, tmp_path: Path) -> N
     done = predicted([job(ccd("ZN"), name=name) for name in NAMES], "--progress", "json")
     assert set(tmp_path.parent.iterdir()) == before
     assert {path.name for path in tmp_path.iterdir()} == {"foldline.toml", "job.json", "out"}
-    folders = [path.name for path in done.folder.iterdir()]
+    folders = done.jobs
     assert len(folders) == len(NAMES) and "two_words" in folders
     kept = {json.loads(path.read_text())["name"] for path in done.folder.glob("*/*_data.json")}
     assert kept == set(NAMES)
@@ -115,12 +115,12 @@ def test_a42_names_stay_in_the_folder(predicted: Predicted, tmp_path: Path) -> N
 
 def test_a43_names_that_differ_have_folders_of_their_own(predicted: Predicted) -> None:
     done = predicted([job(ccd("ZN"), name=name) for name in ("1*2", "1+2", "12")])
-    assert len(list(done.folder.iterdir())) == 3
+    assert len(done.jobs) == 3
 
 
 def test_a44_a_list_of_jobs(predicted: Predicted) -> None:
     done = predicted([job(ccd("ZN"), name="one"), job(ccd("MG"), name="two")])
-    assert sorted(path.name for path in done.folder.iterdir()) == ["one", "two"]
+    assert done.jobs == ["one", "two"]
 
 
 def test_a45_server_jobs_have_the_same_meaning(predicted: Predicted) -> None:

@@ -1,0 +1,61 @@
+"""Kill `foldline predict` at random moments, many times over: nothing finished is lost, nothing is half-written.
+
+    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--shared] [--write results/kills.txt]
+
+The smallest random network on a CPU; a process of its own for every run, killed with SIGKILL at a moment drawn evenly
+from its whole life. What is looked at after each kill: tests/survival/killing.py. With --shared, jobs and seeds share
+forward passes, and files are compared up to the last digits of their numbers.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path += [str(ROOT / "tests" / "survival"), str(ROOT / "tests" / "network_cases")]
+
+from killing import ALONE, Tormentor  # noqa: E402
+from upstream_layout import small_network, state  # noqa: E402
+
+
+def main() -> int:
+    """Print every kill and the tally; an AssertionError tells what was broken."""
+    parser = argparse.ArgumentParser(description="Kill foldline predict at random moments.")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=6)
+    parser.add_argument("--shared", action="store_true")
+    parser.add_argument("--write", type=Path)
+    args = parser.parse_args()
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch.save({"model": state(small_network(), "module.")}, folder / "small.pt")
+        options = () if args.shared else ALONE
+        tormentor = Tormentor(folder, folder / "small.pt", jobs=args.jobs, options=options)
+        count = len(tormentor.reference)
+        tally = tormentor.run(args.kills, args.seed, lambda text: print(text, flush=True))
+    how = "up to the last digits" if args.shared else "byte for byte"
+    lines = [
+        f"{tally.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s; a life is {tally.life:.1f} s, the moments "
+        f"{min(tally.moments):.2f} to {max(tally.moments):.2f} s; {args.jobs} jobs of 2 seeds and 2 samples, {count} files",
+        f"after a kill: no file yet {tally.before_any_file}, some {tally.in_the_midst}, all {tally.after_all_files} "
+        f"(runs that ended before their kill: {tally.too_late}); scratch files left by kills: {tally.half_files_seen}",
+        f"{tally.finished_runs} runs left alone afterwards ended {how} as one that was never killed, apart from seconds "
+        "and peak memory in <job>_run.json",
+        "finished files lost: 0; half-written files under a final name: 0; jobs listed twice: 0",
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    if args.write:
+        args.write.parent.mkdir(parents=True, exist_ok=True)
+        args.write.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,192 @@
+"""Kills `foldline predict` at random moments of its life and looks at what is left; nothing here knows the engine.
+
+A run that is never killed gives the reference. After every kill: every file that has its final name is byte for byte
+that of the reference, no file that was there is gone, and no line of a list is half but the last. When all jobs are
+done, or in the end, a last run that is left alone has to give the reference's files, no more and no less.
+"""
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = 'device = "cpu"\nthreads = 1\nsamples = 2\nsteps = 2\nrecycles = 0\nmsa = "none"\n'
+ALONE = ("--seed-batch", "1")  # seeds that share passes differ in their last digits from ones that do not
+NUMBER = re.compile(rb"-?\d+\.\d+")
+LISTS = ("results.jsonl", "failed.jsonl", "failed_jobs.json")
+# What of <job>_run.json depends on when and how often the run was broken off.
+OF_THE_RUN = ("seconds", "seconds_per_seed", "peak_bytes")
+
+
+def write_jobs(folder: Path, count: int, seeds: int) -> None:
+    """A folder with `count` small jobs in one list, and settings."""
+    jobs = [
+        {
+            "name": f"job{number}",
+            "modelSeeds": list(range(1, seeds + 1)),
+            "sequences": [
+                {"protein": {"id": "A", "sequence": "MKTAYIAK"[: 3 + number % 5]}},
+                {"ligand": {"id": "B", "ccdCodes": ["MG"]}},
+            ],
+            "dialect": "alphafold3",
+            "version": 4,
+        }
+        for number in range(count)
+    ]
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    (folder / "foldline.toml").write_text(SETTINGS)
+
+
+def start(folder: Path, checkpoint: Path, out: str, *options: str) -> subprocess.Popen[str]:
+    """The command in a process of its own; `options` come last and win."""
+    words = ("predict", "jobs.json", "--out", out, "--model", str(checkpoint), "--progress", "none", *options)
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from foldline.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and what was printed for people."""
+    _, printed = process.communicate(timeout=300)
+    return process.returncode, printed
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """What a result is, file by file, without the parts of the record that tell of the run itself, and the lists."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        name = str(path.relative_to(out))
+        if path.is_dir() or name in LISTS or any(part.startswith(".") for part in Path(name).parts):
+            continue
+        found[name] = path.read_bytes()
+        if name.endswith("_run.json"):
+            record = json.loads(found[name])
+            found[name] = json.dumps({k: v for k, v in record.items() if k not in OF_THE_RUN}).encode()
+    return found
+
+
+def leftovers(out: Path) -> list[str]:
+    """Files that no finished run leaves; empty lock files are none."""
+    hidden = [path for path in out.rglob(".*") if path.is_file()]
+    return [str(path.relative_to(out)) for path in hidden if path.suffix != ".lock"]
+
+
+def listed(path: Path, *, torn: bool) -> list[str]:
+    """Jobs of a list of lines; with `torn` the last line may be half."""
+    if not path.is_file():
+        return []
+    *whole, last = path.read_bytes().split(b"\n")
+    assert torn or last == b"", f"{path}: half a line at the end of a finished run"
+    return [json.loads(line)["directory"] for line in whole]
+
+
+def alike(data: bytes, reference: bytes) -> bool:
+    """Whether two files differ in the last digits of their numbers at most."""
+    if NUMBER.split(data) != NUMBER.split(reference):
+        return False
+    pairs = zip(NUMBER.findall(data), NUMBER.findall(reference), strict=True)
+    return all(abs(float(a) - float(b)) <= 0.02 for a, b in pairs)
+
+
+@dataclass
+class Tally:
+    """What the kills met."""
+
+    kills: int = 0
+    before_any_file: int = 0
+    in_the_midst: int = 0
+    after_all_files: int = 0
+    too_late: int = 0
+    finished_runs: int = 0
+    half_files_seen: int = 0
+    life: float = 0.0
+    moments: list[float] = field(default_factory=list)
+
+
+class Tormentor:
+    """A folder of jobs, the reference for it, and the kills."""
+
+    def __init__(
+        self, folder: Path, checkpoint: Path, *, jobs: int = 4, seeds: int = 2, options: Iterable[str] = ALONE
+    ) -> None:
+        """With other options than `ALONE` files need not be equal, only `alike`."""
+        self.folder, self.checkpoint, self.options = folder, checkpoint, tuple(options)
+        self.same = bytes.__eq__ if self.options == ALONE else alike
+        write_jobs(folder, jobs, seeds)
+        self.tally = Tally()
+        code, printed = finish(self._start("reference"))
+        begin = time.monotonic()
+        shutil.rmtree(folder / "reference")
+        code, printed = finish(self._start("reference"))  # the second time, caches are warm
+        self.tally.life = time.monotonic() - begin
+        assert code == 0, printed
+        self.reference = contents(folder / "reference")
+        self.names = sorted(listed(folder / "reference" / LISTS[0], torn=False))
+        assert len(self.names) == jobs and leftovers(folder / "reference") == []
+
+    def run(self, kills: int, seed: int = 0, say: Callable[[str], None] = lambda text: None) -> Tally:
+        """Kill `kills` runs at moments drawn evenly from a whole life. AssertionError when a promise is broken."""
+        rng, out, tally = random.Random(seed), self.folder / "out", self.tally
+        while tally.kills < kills:
+            before = contents(out)
+            moment = rng.uniform(0, self.tally.life)
+            process = self._start("out")
+            try:
+                process.wait(moment)
+                tally.too_late += 1
+                code, printed = finish(process)
+                assert code == 0, printed
+            except subprocess.TimeoutExpired:
+                process.kill()
+                finish(process)
+                tally.kills += 1
+                tally.moments.append(moment)
+            after = self._check(before)
+            tally.before_any_file += not after
+            tally.in_the_midst += 0 < len(after) < len(self.reference)
+            tally.after_all_files += len(after) == len(self.reference)
+            say(f"kill {tally.kills}: after {moment:.2f} s, {len(after)} of {len(self.reference)} files")
+            if len(after) == len(self.reference):
+                self._end()
+        self._end()
+        return tally
+
+    def _start(self, out: str) -> subprocess.Popen[str]:
+        return start(self.folder, self.checkpoint, out, *self.options)
+
+    def _check(self, before: dict[str, bytes]) -> dict[str, bytes]:
+        """Look at the folder after a kill; what it holds."""
+        out = self.folder / "out"
+        after = contents(out)
+        wrong = [name for name, data in after.items() if not self.same(data, self.reference.get(name, b""))]
+        assert not wrong, f"half-written or different: {wrong}"
+        lost = [name for name, data in before.items() if after.get(name) != data]
+        assert not lost, f"lost: {sorted(lost)}"
+        for name in LISTS[:2]:
+            jobs = listed(out / name, torn=True)
+            assert len(jobs) == len(set(jobs)), f"{name} lists jobs twice: {jobs}"
+        for job in listed(out / LISTS[0], torn=True):
+            assert f"{job}/{job}_run.json" in after, f"{job} is listed and not finished"
+        self.tally.half_files_seen += len(list(out.rglob(".*.tmp")))
+        return after
+
+    def _end(self) -> None:
+        """A run that is left alone ends as the reference did; then everything starts anew."""
+        code, printed = finish(self._start("out"))
+        out = self.folder / "out"
+        assert code == 0, printed
+        found = self._check({})
+        assert found.keys() == self.reference.keys()
+        assert leftovers(out) == [], "a finished run leaves nothing behind"
+        assert sorted(listed(out / LISTS[0], torn=False)) == self.names
+        assert listed(out / LISTS[1], torn=False) == [] and not (out / LISTS[2]).exists()
+        shutil.rmtree(out)
+        self.tally.finished_runs += 1

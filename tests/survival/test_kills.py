@@ -1,0 +1,95 @@
+"""The command in processes of its own: killed, asked to end, and two of them on one folder."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from killing import ALONE, LISTS, Tormentor, alike, contents, finish, leftovers, listed, start
+
+
+@pytest.fixture(scope="module")
+def tormentor(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Tormentor:
+    return Tormentor(tmp_path_factory.mktemp("survival"), checkpoint, jobs=3)
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_nothing(tormentor: Tormentor) -> None:
+    """Eight kills; `benchmarks/kills.py` makes as many as one wants."""
+    seed = random.randrange(10**6)
+    said: list[str] = []
+    try:
+        assert tormentor.run(8, seed=seed, say=said.append).kills == 8
+    except AssertionError as error:
+        error.add_note("\n".join([f"seed {seed}", *said]))
+        raise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_end_goes_on_later(tormentor: Tormentor, number: signal.Signals, code: int) -> None:
+    out = f"asked-{number.name}"
+    process = start(tormentor.folder, tormentor.checkpoint, out, *ALONE)
+    while process.poll() is None and not list((tormentor.folder / out).glob("*/seed-*")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    ended, printed = finish(process)
+    assert ended == code and printed.splitlines()[-1].startswith(f"stopped by {number.name} with "), printed
+    assert len(printed.splitlines()) == 1 and leftovers(tormentor.folder / out) in (
+        [],
+        *([f"{job}/.{job}_progress.json"] for job in tormentor.names),
+    )
+    some = contents(tormentor.folder / out)
+    assert 0 < len(some) < len(tormentor.reference) and some.items() <= tormentor.reference.items()
+    ended, printed = finish(start(tormentor.folder, tormentor.checkpoint, out, *ALONE))
+    assert (ended, printed) == (0, "") and contents(tormentor.folder / out) == tormentor.reference
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder_and_one_may_die(tormentor: Tormentor) -> None:
+    """Nothing is predicted twice; of one that is killed, the other takes over what it had begun."""
+    folder, checkpoint = tormentor.folder, tormentor.checkpoint
+    pair = [start(folder, checkpoint, "shared", *ALONE, "--progress", "json") for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0]
+    jobs = [line for text in said for line in map(json.loads, text.splitlines()) if line["event"] == "job"]
+    assert sorted(line["job"] for line in jobs) == sorted(2 * tormentor.names)
+    assert sorted(line["job"] for line in jobs if not line["skipped"]) == tormentor.names
+    assert contents(folder / "shared") == tormentor.reference
+    assert sorted(listed(folder / "shared" / LISTS[0], torn=False)) == tormentor.names
+
+    doomed, heir = (start(folder, checkpoint, "inherited", *ALONE) for _ in range(2))
+    while doomed.poll() is None and not list((folder / "inherited").glob("*/seed-*")):
+        time.sleep(0.01)
+    doomed.kill()
+    finish(doomed)
+    assert finish(heir) == (0, "")
+    assert contents(folder / "inherited") == tormentor.reference and leftovers(folder / "inherited") == []
+
+
+def test_the_tormentor_sees_half_files(tormentor: Tormentor, tmp_path: Path) -> None:
+    """A command that writes in place is found out."""
+    program = "import sys, time; from pathlib import Path; p = Path(sys.argv[1]); p.write_text('ha'); time.sleep(9)"
+    (tmp_path / "out" / "job0").mkdir(parents=True)
+    target = tmp_path / "out" / "job0" / "job0_model.cif"
+    process = subprocess.Popen([sys.executable, "-c", program, str(target)])
+    while not target.exists() or not target.read_text():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    other = object.__new__(Tormentor)
+    other.__dict__ |= tormentor.__dict__ | {"folder": tmp_path}
+    with pytest.raises(AssertionError, match="half-written"):
+        other._check({})
+    target.write_bytes(tormentor.reference["job0/job0_model.cif"])
+    with pytest.raises(AssertionError, match="lost"):
+        other._check({"job1/job1_model.cif": b""})
+
+
+def test_numbers_may_differ_in_their_last_digit_alone() -> None:
+    assert alike(b"x 1.25 y -0.01\n", b"x 1.26 y 0.00\n")
+    assert not alike(b"x 1.25 y", b"x 1.30 y") and not alike(b"x 1.25", b"x 1.25 y") and not alike(b"x 1.2", b"")
