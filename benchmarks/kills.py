@@ -41,12 +41,13 @@ def main() -> int:
         tally = tormentor.run(args.kills, args.seed, lambda text: print(text, flush=True))
     how = "up to the last digits" if args.shared else "byte for byte"
     lines = [
-        f"{tally.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s; a life is {tally.life:.1f} s, the moments "
-        f"{min(tally.moments):.2f} to {max(tally.moments):.2f} s; {args.jobs} jobs of 2 seeds and 2 samples, {count} files",
+        f"{tally.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s of {args.jobs} jobs of 2 seeds and 2 samples, "
+        f"{count} files; a life is {tally.life:.1f} s, kills came after {min(tally.moments):.2f} to "
+        f"{max(tally.moments):.2f} s",
         f"after a kill: no file yet {tally.before_any_file}, some {tally.in_the_midst}, all {tally.after_all_files} "
         f"(runs that ended before their kill: {tally.too_late}); scratch files left by kills: {tally.half_files_seen}",
-        f"{tally.finished_runs} runs left alone afterwards ended {how} as one that was never killed, apart from seconds "
-        "and peak memory in <job>_run.json",
+        f"{tally.finished_runs} runs left alone afterwards ended {how} as one that was never killed, apart from "
+        "seconds and peak memory in <job>_run.json",
         "finished files lost: 0; half-written files under a final name: 0; jobs listed twice: 0",
     ]
     text = "\n".join(lines) + "\n"

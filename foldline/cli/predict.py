@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,7 +113,7 @@ def _read(inputs: list[str], choice: SeedChoice, settings: EngineConfig) -> tupl
 
     jobs, faults = read_jobs(inputs, on_error="collect")
     try:
-        jobs = [job.with_seeds(choice.of(job.seeds, job.name)) for job in jobs]
+        jobs = [_seeded(job, choice) for job in jobs]
     except InputError as error:
         raise named_as_option(error) from error
     for fault in faults:
@@ -120,3 +121,12 @@ def _read(inputs: list[str], choice: SeedChoice, settings: EngineConfig) -> tupl
     if not jobs or (faults and settings.on_error == "stop"):
         raise typer.Exit(ExitCode.BAD_INPUT)
     return jobs, faults
+
+
+def _seeded(job: "Job", choice: SeedChoice) -> "Job":
+    """The job with the seeds to run; that its own are replaced is a note of the job."""
+    seeds = choice.of(job.seeds, job.name)
+    if choice.seeds is None or seeds == job.seeds:
+        return job.with_seeds(seeds)
+    shown = ", ".join(str(seed) for seed in job.seeds[:10]) + (", ..." if len(job.seeds) > 10 else "")
+    return replace(job.with_seeds(seeds), notes=(*job.notes, f"--seeds replaces the job's own seeds {shown}"))
