@@ -42,7 +42,7 @@ class Engine:
     """A checkpoint on a device.
 
     Weights are read when the first job needs them and stay; a job that runs in another precision has the stages
-    concerned read again. `throughput` tells how fast the jobs of all calls so far went.
+    concerned read again. `throughput` tells how fast the jobs of the latest call went.
     """
 
     def __init__(self, model: str | Path | None = None, *, config: EngineConfig | None = None) -> None:
@@ -104,6 +104,7 @@ class Engine:
 
         folder = None if out is None else Path(out)
         with Claims(folder) as claims, executor_of(self.config, self._children.count) as executor:
+            self.throughput = Throughput()
             preparer = self._preparer(folder, draws, progress)
             queue = Queue(self, preparer, claims, draws, progress, stop or StopRequest())
             yield from queue.run(jobs, executor)

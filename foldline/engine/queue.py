@@ -106,6 +106,9 @@ class Queue:
                     yield from self._ended(before)
                     before = []
             yield from self._ended(before)
+            speed = self.machine.throughput
+            if speed.jobs > 1:
+                self.progress(Event("queue", "throughput", message=str(speed)))
             for prepared in left:
                 yield from self._ended(self._after_another(prepared))
 

@@ -118,10 +118,15 @@ class Features:
         return int(self.atom_mask.sum())
 
     def pad_to(self, **sizes: int) -> "Features":
-        """The same features with the named axes (N_token, N_atom, N_msa, N_templ, N_bond) grown to `sizes`.
+        """The same features with the named axes (N_token, N_atom, N_msa, N_bond) grown to `sizes`.
 
-        Padding is zero, masks are False. Raises ValueError when an axis would shrink.
+        Padding is zero, masks are False; arrays that have none of these axes are shared. Template slots have no mask:
+        the network takes a mean over all of them, so none can be added. Raises ValueError when an axis would shrink,
+        or is not one of these.
         """
+        unknown = sizes.keys() - {"N_token", "N_atom", "N_msa", "N_bond"}
+        if unknown:
+            raise ValueError(f"Features: {', '.join(sorted(unknown))} cannot be padded, nothing masks it")
         changed = {}
         for name, axes in AXES.items():
             array = getattr(self, name)

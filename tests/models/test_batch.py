@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from tiny_features import tiny_features, with_garbage
 
@@ -73,3 +74,17 @@ def test_slots_that_differ_in_padding_alone_are_equal() -> None:
     aatype[3, 28:] = 9
     found = Batch.of(replace(padded, template_aatype=aatype), f.ref_pos, "cpu", 1000).templates
     assert [t.count for t in found] == [1, 1, 2]
+
+
+def test_template_slots_cannot_be_padded() -> None:
+    """The network takes a mean over all slots, so one more would change it."""
+    with pytest.raises(ValueError, match="N_templ cannot be padded"):
+        tiny_features().pad_to(N_templ=5)
+    with pytest.raises(ValueError, match="N_tokens cannot be padded"):
+        tiny_features().pad_to(N_tokens=50)
+
+
+def test_padding_shares_what_it_does_not_grow() -> None:
+    f = tiny_features()
+    padded = f.pad_to(N_atom=200)
+    assert padded.msa is f.msa and padded.token_mask is f.token_mask and padded.atom_mask is not f.atom_mask
