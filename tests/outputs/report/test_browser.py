@@ -144,6 +144,36 @@ def test_what_is_pointed_at_is_what_the_files_say(show: Open, report: tuple[Any,
     assert differing(before, pixels(page.locator("#viewer"))) > 0.0005, "the pair is not marked in the structure"
 
 
+def test_pointing_at_the_structure(show: Open) -> None:
+    page = show()
+    origin = page.locator("#viewer").bounding_box()
+    places = page.evaluate("""structureView.model.selectedAtoms({ atom: ["CA", "C1'"] }).map((atom) => {
+      const place = structureView.viewer.modelToScreen(atom);
+      return [place.x - scrollX, place.y - scrollY];
+    })""")
+    inside = [
+        (x, y) for x, y in places if 0 < x - origin["x"] < origin["width"] and 0 < y - origin["y"] < origin["height"]
+    ]
+    for x, y in inside[::5]:
+        page.mouse.move(x, y)
+        page.wait_for_timeout(700)
+        if page.locator("#tip").is_visible():
+            break
+    told = page.locator("#tip").inner_text()
+    assert re.fullmatch(r"[A-F] \d+ [A-Z0-9]+( [A-Z0-9']+)?: pLDDT [\d.]+(, \d MSA rows)?", told), told
+    assert page.locator("#tracks-readout").inner_text() == told
+    page.mouse.down()
+    page.mouse.up()
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(700)
+    assert page.locator("#tip").inner_text() == told, "what was clicked stays marked"
+    page.locator("#next").click()
+    page.wait_for_selector("html[data-sample='1']")
+    assert page.locator("#tip").inner_text().split(":")[0] == told.split(":")[0]
+    page.locator("#reset").click()
+    assert page.locator("#tip").is_hidden()
+
+
 def test_keyboard_alone(show: Open) -> None:
     page = show()
     page.locator("#sample-0").focus()

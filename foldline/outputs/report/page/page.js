@@ -38,13 +38,22 @@ async function choose(number) {
   showPae(read);
   drawTracks();
   showStructure(read, sample.secondary, topology);
+  if (marked.length) mark(marked);
   document.documentElement.dataset.sample = String(number);
 }
 
+// Tokens that were clicked stay marked in the structure, in other samples too.
+let marked = [];
 function mark(tokens) {
-  markTokens(tokens, readSamples.get(current), topology);
-  byId("tip").hidden = false;
-  byId("tip").textContent = [...new Set(tokens)].map((token) => tokenName(token, topology)).join(" · ");
+  marked = [...new Set(tokens)];
+  markTokens(marked, readSamples.get(current), topology);
+  tip(null);
+}
+
+function tip(token) {
+  const tokens = token === null ? marked : [token];
+  byId("tip").hidden = tokens.length === 0;
+  byId("tip").textContent = tokens.map(tracksTold).join(" · ");
 }
 
 function setTheme(name) {
@@ -82,7 +91,12 @@ function wire() {
   });
   switchOf("shape", "shape", [["cartoon", "Ribbon"], ["sticks", "All atoms"]], "cartoon", (value) => { structureView.shape = value; restyle(); });
   switchOf("pairs-kind", "pairs-kind", [["iptm", "ipTM"], ["pae", "Smallest PAE"]], "iptm", (value) => { pairsView.kind = value; showPairs(); });
-  byId("reset").addEventListener("click", resetView);
+  byId("reset").addEventListener("click", () => { mark([]); resetView(); });
+  structureView.onPoint = (token) => {
+    tip(token);
+    moveTracks(token === null ? null : [token]);
+  };
+  structureView.onMark = mark;
   byId("previous").addEventListener("click", () => choose(Math.max(0, current - 1)));
   byId("next").addEventListener("click", () => choose(Math.min(shown.length - 1, current + 1)));
   byId("viewer").addEventListener("keydown", viewerKeys);

@@ -1,6 +1,6 @@
 // The structure in 3Dmol.js: made from the shared topology and a sample's coordinates, so that bonds are those of the file.
 
-const structureView = { viewer: null, model: null, colour: "plddt", shape: "cartoon", placed: false };
+const structureView = { viewer: null, model: null, colour: "plddt", shape: "cartoon", placed: false, onPoint: () => {}, onMark: () => {} };
 
 function openViewer() {
   if (typeof $3Dmol === "undefined") throw new Error("3Dmol.js did not start");
@@ -9,6 +9,9 @@ function openViewer() {
   structureView.viewer = $3Dmol.createViewer(byId("viewer"), { backgroundColor: cssColour("--well"), antialias: true });
   if (!structureView.viewer) throw new Error("this browser cannot open a WebGL view");
 }
+
+// Atoms that stand for their residue when the structure is pointed at.
+const ANCHORS = new Set(["CA", "C1'", "P", "C3'"]);
 
 function atomsOf(read, secondary, topology) {
   const atoms = new Array(topology.n_atom);
@@ -47,6 +50,9 @@ function showStructure(read, secondary, topology) {
   viewer.removeAllShapes();
   structureView.model = viewer.addModel();
   structureView.model.addAtoms(atomsOf(read, secondary, topology));
+  const pointed = { predicate: (atom) => atom.hetflag || atom.properties.single || ANCHORS.has(atom.atom) };
+  viewer.setHoverable(pointed, true, (atom) => structureView.onPoint(atom.properties.token), () => structureView.onPoint(null));
+  viewer.setClickable(pointed, true, (atom) => structureView.onMark([atom.properties.token]));
   styleStructure();
   if (!structureView.placed) {
     frame();

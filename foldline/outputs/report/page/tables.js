@@ -133,26 +133,40 @@ function stagesTable() {
   byId("stages-note").textContent = `Memory of a stage is what the plan foresaw${record.run.peak_bytes ? "; * was measured" : ""}.${each}`;
 }
 
+// What the record of a run says under these keys, in this order; keys that are not here follow under their own names.
+const RUN_NAMES = {
+  foldline: "Foldline", model: "Model", family: "Family", checkpoint_sha256: "Checkpoint SHA-256", device: "Device", torch: "PyTorch",
+  n_token: "Tokens", n_atom: "Atoms", n_msa: "MSA rows given to the network", msa: "Alignments", trunk_passes: "Trunk passes",
+  steps: "Diffusion steps", samples: "Samples per seed", seeds: "Seeds", mc_dropout: "Dropout",
+};
+const PLAN_NAMES = {
+  bucket: "Padded to (tokens, atoms)", trunk_dtype: "Precision of the trunk", diffusion_dtype: "of the diffusion", confidence_dtype: "of the confidence",
+  rows: "Rows at once", sample_batch: "Samples at once", seed_batch: "Seeds in one trunk pass", diffusion_batch: "Seeds × samples in one diffusion pass",
+  job_batch: "Jobs in one pass", keep_biases: "Attention biases kept between steps", staged_weights: "Weights loaded stage by stage",
+  park_template: "Pair tensor put away during templates", park_pair: "Pair tensor put away while sampling",
+};
+const TOLD_ELSEWHERE = ["plan", "seconds", "seconds_per_seed", "peak_bytes", "warnings", "fingerprint", "stage_bytes"];
+
+function told(value) {
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value === "number") return Number.isInteger(value) ? grouped(value) : String(value);
+  if (Array.isArray(value)) return value.every((item) => typeof item !== "object") ? value.map(told).join(", ") : JSON.stringify(value);
+  if (value !== null && typeof value === "object") return Object.entries(value).map(([key, item]) => `${key.replaceAll("_", " ")} ${told(item)}`).join(", ");
+  return String(value);
+}
+
 function factsList() {
-  const run = record.run, plan = run.plan || {};
-  const kinds = [...new Set([plan.trunk_dtype, plan.diffusion_dtype, plan.confidence_dtype].filter(Boolean))];
-  const yes = (value, words) => (value === undefined ? undefined : words[value ? 0 : 1]);
-  const facts = [
-    ["Foldline", run.foldline], ["Model", run.model], ["Family", run.family], ["Checkpoint SHA-256", run.checkpoint_sha256],
-    ["Device", run.device], ["PyTorch", run.torch], ["Tokens", grouped(record.n_token)], ["Atoms", run.n_atom && grouped(run.n_atom)],
-    ["MSA rows given to the network", run.n_msa && grouped(run.n_msa)], ["Alignments", run.msa],
-    ["Trunk passes", run.trunk_passes], ["Diffusion steps", run.steps], ["Samples per seed", run.samples],
-    ["Seeds", [...new Set(record.samples.map((sample) => sample.seed))].sort((a, b) => a - b).join(", ")],
-    ["Precision", kinds.length === 1 ? kinds[0] : kinds.length ? `${plan.trunk_dtype} trunk, ${plan.diffusion_dtype} diffusion, ${plan.confidence_dtype} confidence` : undefined],
-    ["Samples at once", plan.sample_batch],
-    ["Rows at once", plan.rows && Object.entries(plan.rows).map(([name, count]) => `${name} ${grouped(count)}`).join(", ")],
-    ["Attention biases", yes(plan.keep_biases, ["kept between steps", "made at each step"])],
-    ["Weights", yes(plan.staged_weights, ["loaded stage by stage", "resident"])],
-    ["Pair representation", yes(plan.park_pair, ["put away while sampling", "stays on the device"])],
-  ];
-  for (const [name, value] of facts) {
-    if (value === undefined || value === null || value === "") continue;
-    byId("facts").append(element("div", { class: String(value).length > 40 ? "wide" : "" }, element("dt", { text: name }), element("dd", { text: String(value) })));
+  const seeds = [...new Set(record.samples.map((sample) => sample.seed))].sort((a, b) => a - b).map(String);
+  const run = { n_token: record.n_token, ...record.run, seeds };
+  for (const [values, names] of [[run, RUN_NAMES], [record.run.plan || {}, PLAN_NAMES]]) {
+    const keys = [...Object.keys(names), ...Object.keys(values).filter((key) => !(key in names))];
+    for (const key of keys) {
+      const value = values[key];
+      if (TOLD_ELSEWHERE.includes(key) || value === undefined || value === null || value === "") continue;
+      const text = told(value);
+      byId("facts").append(element("div", { class: text.length > 40 ? "wide" : "" },
+        element("dt", { text: names[key] || key.replaceAll("_", " ") }), element("dd", { text })));
+    }
   }
 }
 
