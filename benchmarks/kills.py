@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "tests" / "survival"), str(ROOT / "tests" / "network_cases")]
+sys.path += [str(ROOT), str(ROOT / "tests" / "survival"), str(ROOT / "tests" / "network_cases")]
 
 from killing import ALONE, Tormentor  # noqa: E402
 from upstream_layout import small_network, state  # noqa: E402
@@ -41,7 +41,7 @@ def main() -> int:
         tally = tormentor.run(args.kills, args.seed, lambda text: print(text, flush=True))
     how = "up to the last digits" if args.shared else "byte for byte"
     lines = [
-        f"{tally.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s of {args.jobs} jobs of 2 seeds and 2 samples, "
+        f"{tally.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s; {args.jobs} jobs of 2 seeds and 2 samples, "
         f"{count} files; a life is {tally.life:.1f} s, kills came after {min(tally.moments):.2f} to "
         f"{max(tally.moments):.2f} s",
         f"after a kill: no file yet {tally.before_any_file}, some {tally.in_the_midst}, all {tally.after_all_files} "
