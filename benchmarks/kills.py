@@ -41,8 +41,8 @@ def main() -> int:
         tally = tormentor.run(args.kills, args.seed, lambda text: print(text, flush=True))
     how = "up to the last digits" if args.shared else "byte for byte"
     lines = [
-        f"{tally.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s; {args.jobs} jobs of 2 seeds and 2 samples, "
-        f"{count} files; a life is {tally.life:.1f} s, kills came after {min(tally.moments):.2f} to "
+        f"{tally.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s; {args.jobs} jobs of 2 seeds and 2 samples,"
+        f" {count} files; a life is {tally.life:.1f} s, kills came after {min(tally.moments):.2f} to "
         f"{max(tally.moments):.2f} s",
         f"after a kill: no file yet {tally.before_any_file}, some {tally.in_the_midst}, all {tally.after_all_files} "
         f"(runs that ended before their kill: {tally.too_late}); scratch files left by kills: {tally.half_files_seen}",
