@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Knows no models and no files' contents; errors become one sentence each.
 
-Exit codes: 0 all jobs done, 1 some failed, 2 bad input or usage and nothing was run, 3 none succeeded.
+Exit codes: 0 all jobs done, 1 some failed, 2 bad input or usage and nothing was run, 3 none succeeded; 130 and 143 when
+Ctrl-C or SIGTERM ended the run.
 """
 
 import sys
