@@ -1,4 +1,4 @@
-"""docs/output.md tells what programs read: events of `--progress json`, lines of the lists, codes of errors and exits."""
+"""docs/output.md tells what programs read: events of `--progress json`, lines of the lists, codes of errors, exits."""
 
 import json
 import re
