@@ -1,13 +1,16 @@
 """Kill `foldline predict` at random moments, many times over: nothing finished is lost, nothing is half-written.
 
-    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--shared] [--write results/kills.txt]
+    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--whole] [--shared] [--write results/kills.txt]
 
 The smallest random network on a CPU; a process of its own for every run, killed with SIGKILL at a moment drawn evenly
-from its whole life. What is looked at after each kill: tests/survival/killing.py. With --shared, jobs and seeds share
-forward passes, and files are compared up to the last digits of their numbers.
+from its whole life. The process is a fork of one that has imported everything, so that its life is all work; with
+--whole it is a new interpreter, most of whose life goes into imports. What is looked at after each kill:
+tests/survival/killing.py. With --shared, jobs and seeds share forward passes, and files are compared up to the last
+digits of their numbers.
 """
 
 import argparse
+import importlib
 import sys
 import tempfile
 import time
@@ -18,8 +21,14 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests" / "survival"), str(ROOT / "tests" / "network_cases")]
 
-from killing import ALONE, Tormentor  # noqa: E402
+from killing import ALONE, Forked, Tormentor, start  # noqa: E402
 from upstream_layout import small_network, state  # noqa: E402
+
+
+def load_all() -> None:
+    """Import what a run imports on its way."""
+    for name in ("cli.run", "engine", "features.featuriser", "inputs", "outputs.layout", "outputs.journal"):
+        importlib.import_module(f"foldline.{name}")
 
 
 def main() -> int:
@@ -28,15 +37,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=6)
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     begin = time.monotonic()
+    load_all()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        torch.set_num_threads(1)
         torch.save({"model": state(small_network(), "module.")}, folder / "small.pt")
         options = () if args.shared else ALONE
-        tormentor = Tormentor(folder, folder / "small.pt", jobs=args.jobs, options=options)
+        starter = start if args.whole else Forked
+        tormentor = Tormentor(folder, folder / "small.pt", jobs=args.jobs, options=options, starter=starter)
         count = len(tormentor.reference)
         tally = tormentor.run(args.kills, args.seed, lambda text: print(text, flush=True))
     how = "up to the last digits" if args.shared else "byte for byte"

@@ -6,9 +6,11 @@ done, or in the end, a last run that is left alone has to give the reference's f
 """
 
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,8 +18,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from foldline.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = 'device = "cpu"\nthreads = 1\nsamples = 2\nsteps = 2\nrecycles = 0\nmsa = "none"\n'
+SETTINGS = 'device = "cpu"\nthreads = 1\nsamples = 2\nsteps = 2\nrecycles = 0\nmsa = "none"\nworkers = 0\n'
 ALONE = ("--seed-batch", "1")  # seeds that share passes differ in their last digits from ones that do not
 NUMBER = re.compile(rb"-?\d+\.\d+")
 LISTS = ("results.jsonl", "failed.jsonl", "failed_jobs.json")
@@ -53,7 +57,53 @@ def start(folder: Path, checkpoint: Path, out: str, *options: str) -> subprocess
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+class Forked:
+    """The command in a fork of this process, which has imported everything: its life is all work. Like a `Popen`."""
+
+    def __init__(self, folder: Path, checkpoint: Path, out: str, *options: str) -> None:
+        words = ["predict", "jobs.json", "--out", out, "--model", str(checkpoint), "--progress", "none", *options]
+        self._printed = folder / "printed.txt"
+        self.returncode = -1
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 99
+        try:
+            os.chdir(folder)
+            file = os.open(self._printed, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            main(words)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            os._exit(code)
+
+    def wait(self, timeout: float) -> int:
+        """Exit code; TimeoutExpired where it runs on."""
+        end = time.monotonic() + timeout
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("foldline", timeout)
+            time.sleep(0.002)
+        return 0
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """Wait for the end; nothing, and what was printed."""
+        self.wait(timeout)
+        self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return "", self._printed.read_text() if self._printed.exists() else ""
+
+
+Process = subprocess.Popen[str] | Forked
+Start = Callable[..., Process]
+
+
+def finish(process: Process) -> tuple[int, str]:
     """Exit code and what was printed for people."""
     _, printed = process.communicate(timeout=300)
     return process.returncode, printed
@@ -115,19 +165,26 @@ class Tormentor:
     """A folder of jobs, the reference for it, and the kills."""
 
     def __init__(
-        self, folder: Path, checkpoint: Path, *, jobs: int = 4, seeds: int = 2, options: Iterable[str] = ALONE
+        self,
+        folder: Path,
+        checkpoint: Path,
+        *,
+        jobs: int = 4,
+        seeds: int = 2,
+        options: Iterable[str] = ALONE,
+        starter: Start = start,
     ) -> None:
-        """With other options than `ALONE` files need not be equal, only `alike`."""
-        self.folder, self.checkpoint, self.options = folder, checkpoint, tuple(options)
+        """With other options than `ALONE` files need not be equal, only `alike`. `starter` is `start` or `Forked`."""
+        self.folder, self.checkpoint, self.options, self.starter = folder, checkpoint, tuple(options), starter
         self.same = bytes.__eq__ if self.options == ALONE else alike
         write_jobs(folder, jobs, seeds)
         self.tally = Tally()
-        code, printed = finish(self._start("reference"))
-        begin = time.monotonic()
-        shutil.rmtree(folder / "reference")
-        code, printed = finish(self._start("reference"))  # the second time, caches are warm
-        self.tally.life = time.monotonic() - begin
-        assert code == 0, printed
+        for _ in range(2):  # the second time, caches are warm
+            shutil.rmtree(folder / "reference", ignore_errors=True)
+            begin = time.monotonic()
+            code, printed = finish(self._start("reference"))
+            self.tally.life = time.monotonic() - begin
+            assert code == 0, printed
         self.reference = contents(folder / "reference")
         self.names = sorted(listed(folder / "reference" / LISTS[0], torn=False))
         assert len(self.names) == jobs and leftovers(folder / "reference") == []
@@ -159,8 +216,8 @@ class Tormentor:
         self._end()
         return tally
 
-    def _start(self, out: str) -> subprocess.Popen[str]:
-        return start(self.folder, self.checkpoint, out, *self.options)
+    def _start(self, out: str) -> Process:
+        return self.starter(self.folder, self.checkpoint, out, *self.options)
 
     def _check(self, before: dict[str, bytes]) -> dict[str, bytes]:
         """Look at the folder after a kill; what it holds."""
