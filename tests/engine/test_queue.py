@@ -17,6 +17,7 @@ from foldline.engine import Engine, Prediction
 from foldline.errors import DoesNotFit, InputError, InternalError, NonFiniteOutput, WriteError
 from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
+from foldline.tensors import Features, Samples
 
 SETTINGS = {"samples": 2, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1}
 SEQUENCES = {"nine": "MKWVTFISL", "five": "GKWVY", "twelve": "MKWVTFISLAAR", "long": "MKWVTFISLAARMKWVTFISLAAR"}
@@ -313,6 +314,16 @@ def test_memory_does_not_grow_with_seeds_samples_or_jobs(checkpoint: Path) -> No
     few, left = peaks(checkpoint, [a_job("five", (1,))], seed_batch=1)
     many, also = peaks(checkpoint, [a_job("five", (1, 2, 3)), a_job("five-again", (1, 2))], seed_batch=1)
     assert many <= few * 1.02 and left <= 1024 and also <= 1024
+
+
+def test_a_queue_holds_few_jobs_at_a_time(checkpoint: Path, tmp_path: Path) -> None:
+    """The one that runs, the one that is being written, and those made ahead; nothing of the others is left."""
+    engine, held = an_engine(checkpoint, samples=1), []
+    for prediction in engine.predict((a_job(f"five-{i}") for i in range(9)), out=tmp_path):
+        assert prediction.error is None
+        gc.collect()
+        held.append(sum(type(one) in (Features, Samples) for one in gc.get_objects()))
+    assert len(held) == 9 and max(held) <= 4 and held[-1] <= 1
 
 
 def test_a_small_job_after_a_large_one_needs_no_more_than_alone(checkpoint: Path) -> None:
