@@ -1,0 +1,106 @@
+"""What makes a result out of date, what is made again of a broken one, and faults that nobody foresaw."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldline.config import EngineConfig
+from foldline.engine import Engine, Prediction
+from foldline.errors import InternalError
+from foldline.features import featuriser
+from foldline.inputs import Job, jobs_from_json
+from foldline.outputs.claims import Claim, Claims
+from foldline.sampler import Tape
+
+SETTINGS: dict[str, Any] = {"samples": 1, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Path) -> Engine:
+    return Engine(checkpoint, config=EngineConfig(**SETTINGS))
+
+
+def a_job(name: str = "ion", seeds: tuple[int, ...] = (1,)) -> Job:
+    sequences = [{"ligand": {"id": "A", "ccdCodes": ["ZN"]}}]
+    text = {"dialect": "alphafold3", "version": 1, "name": name, "modelSeeds": list(seeds), "sequences": sequences}
+    (job,), errors = jobs_from_json(json.dumps(text))
+    assert not errors
+    return job
+
+
+def only(engine: Engine, out: Path, **more: Any) -> Prediction:
+    (prediction,) = engine.predict([a_job()], out=out, **more)
+    assert prediction.error is None
+    return prediction
+
+
+def test_a_tape_makes_another_result(engine: Engine, tmp_path: Path) -> None:
+    assert not only(engine, tmp_path).skipped and only(engine, tmp_path).skipped
+    assert not only(engine, tmp_path, draws=Tape(2)).skipped
+    assert only(engine, tmp_path, draws=Tape(2)).skipped
+    assert not only(engine, tmp_path).skipped
+
+
+def test_the_rate_of_dropout_makes_another_result(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "config", EngineConfig(**SETTINGS, mc_dropout=True))
+    assert not only(engine, tmp_path).skipped and only(engine, tmp_path).skipped
+    monkeypatch.setattr(engine, "spec", replace(engine.spec, mc_dropout=engine.spec.mc_dropout / 2))
+    assert not only(engine, tmp_path).skipped
+
+
+def test_embeddings_that_are_missing_are_made_again(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between a seed's sample and its embeddings, that is, before the last files."""
+    monkeypatch.setattr(engine, "config", EngineConfig(**SETTINGS, save_embeddings=True))
+    only(engine, tmp_path)
+    folder = tmp_path / "ion"
+    (embeddings,) = folder.glob("seed-1_embeddings/*.npz")
+    whole = embeddings.read_bytes()
+    record = json.loads((folder / "ion_run.json").read_text())
+    state = {"fingerprint": record["fingerprint"], "samples": [record["best"]]}
+    (folder / ".ion_progress.json").write_text(json.dumps(state))
+    embeddings.unlink()
+    (folder / "ion_run.json").unlink()
+    assert not only(engine, tmp_path).skipped
+    assert embeddings.read_bytes() == whole and not (folder / ".ion_progress.json").exists()
+
+
+def test_an_unforeseen_fault_ends_one_job(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = featuriser.Featuriser.__call__
+
+    def broken(self: Any, job: Job) -> Any:
+        if job.name == "b":
+            raise KeyError("a fault of ours")
+        return real(self, job)
+
+    monkeypatch.setattr(featuriser.Featuriser, "__call__", broken)
+    found = {p.job_name: p.error for p in engine.predict([a_job(name) for name in "abc"])}
+    assert found["a"] is None and found["c"] is None
+    assert isinstance(found["b"], InternalError) and "a fault of ours" in found["b"].details
+
+
+def test_a_result_of_another_process_counts(engine: Engine, tmp_path: Path) -> None:
+    """The job is held elsewhere; when it comes free, its result is there."""
+    waited: list[str] = []
+    (tmp_path / "made").mkdir()
+    only(engine, tmp_path / "made")
+    with Claims(tmp_path) as other:
+        assert other.take("ion", "of theirs") is Claim.MINE
+
+        def listen(event: Any) -> None:
+            if event.stage == "wait" and not waited:
+                waited.append(event.message)
+            elif event.stage == "wait" and (tmp_path / "made" / "ion").exists():
+                (tmp_path / "made" / "ion").rename(tmp_path / "ion")
+                other.give_back("ion")
+
+        found = only(engine, tmp_path, progress=listen)
+    assert (
+        found.skipped and "another process" in found.warnings[0] and waited == ["left to another process that is at it"]
+    )
