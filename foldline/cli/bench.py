@@ -1,16 +1,14 @@
 """`foldline bench`: published figures, measured again."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from foldline.cli.options import settings_from
 from foldline.errors import InputError
 
-if TYPE_CHECKING:
-    from foldline.models import ModelSpec
-
 bench = typer.Typer(help="Measure published figures again.", no_args_is_help=True)
-GIB = 2**30
+GIB, UNLIMITED = 2**30, 1 << 60
 
 
 @bench.callback()
@@ -25,9 +23,10 @@ def memory(
     msa_rows: Annotated[int, typer.Option("--msa-rows", min=1, help="Rows of the alignment.")] = 1_024,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Samples per seed.")] = 5,
     dtype: Annotated[str, typer.Option("--dtype", metavar="bf16|fp32", help="Precision of the network.")] = "bf16",
-    model: Annotated[
-        str, typer.Option("--model", help="Short name of a model; weights are not needed.")
-    ] = "protenix-v1",
+    model: Annotated[str, typer.Option("--model", help="Checkpoint: a name, not fetched, or a path.")] = "protenix-v1",
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", metavar="40GB", help="Memory that the plan stays within.")
+    ] = None,
 ) -> None:
     """Peak live bytes per device and stage, on fake tensors: no accelerator and no memory of that size is needed."""
     import torch
@@ -35,29 +34,20 @@ def memory(
     dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
     if dtype not in dtypes:
         raise InputError(f"'{dtype}' is not possible here: give bf16 or fp32", path="--dtype")
-    spec = _spec(model)
+    memory_bytes = settings_from(None, max_memory=max_memory).max_memory or UNLIMITED
+    from foldline.engine.estimate import spec_of
     from foldline.engine.memory_bench import measure
-    from foldline.engine.plan import Sizes
+    from foldline.engine.plan import Sizes, plan
 
-    report = measure(spec, Sizes(tokens, atoms, msa_rows, samples), dtypes[dtype])
-    print(f"{model}: {tokens} tokens, {atoms} atoms, {msa_rows} MSA rows, {samples} samples, {report.dtype}")
-    rows = [("stage", "device GiB", "host GiB", "held at start GiB")]
-    rows += [(s.stage, *(f"{size / GIB:.3f}" for size in (s.device, s.host, s.held))) for s in report.stages]
-    for name, *sizes in rows:
-        print("  ".join([name.ljust(max(len(row[0]) for row in rows)), *(size.rjust(17) for size in sizes)]))
-    print(f"peak {report.peak / GIB:.3f} GiB, of which weights {report.weights / GIB:.3f} GiB")
-
-
-def _spec(name: str) -> "ModelSpec":
-    from foldline.models import spec
-
-    known = {
-        "protenix-v2": spec.PROTENIX_V2,
-        "protenix-v1": spec.PROTENIX_V1,
-        "protenix-v0.5": spec.PROTENIX_V05,
-        "protenix-mini": spec.PROTENIX_MINI,
-        "protenix-tiny": spec.PROTENIX_TINY,
-    }
-    if name not in known:
-        raise InputError(f"'{name}' is not known here: give {', '.join(known)}", path="--model")
-    return known[name]
+    sizes = Sizes(tokens, atoms, msa_rows, samples)
+    chosen = plan(sizes, spec_of(model), memory_bytes, dtype=dtypes[dtype], device="cuda")
+    report = measure(chosen)
+    print(f"{model}: {tokens} tokens, {atoms} atoms, {msa_rows} MSA rows, {samples} samples, {dtype}")
+    print(f"all weights are counted in every stage: {report.weights / GIB:.3f} GiB")
+    rows = [("stage", "device GiB", "predicted GiB", "host GiB")]
+    for s in report.stages.values():
+        sizes_of = (s.device, chosen.stage_bytes[s.stage], s.host)
+        rows.append((s.stage, *(f"{size / GIB:.3f}" for size in sizes_of)))
+    for name, *columns in rows:
+        print("  ".join([name.ljust(max(len(row[0]) for row in rows)), *(word.rjust(13) for word in columns)]))
+    print(f"peak {report.peak / GIB:.3f} GiB, predicted {chosen.peak_bytes / GIB:.3f} GiB")

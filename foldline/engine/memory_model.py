@@ -193,7 +193,9 @@ class _Model:
     def recycling(self) -> Terms:
         """z row by row; z_init is never held."""
         q = self._block(self.p.rows.point, self.p.seed_batch)
-        rows = (4 * self.spec.c_z * self.trunk + 3 * LONG) * q.full
+        # positions are the same for all lanes, and so is their encoding
+        alike = (self.spec.c_z * self.trunk + 3 * LONG) * q.full // self.p.seed_batch
+        rows = 3 * self.spec.c_z * self.trunk * q.full + alike
         vectors = self.p.seed_batch * self.n * (2 * self.spec.c_s + 2 * self.spec.c_z) * self.trunk
         return self.held(self.p.seed_batch) | {"row blocks": rows + vectors}
 
@@ -204,7 +206,7 @@ class _Model:
             return {}
         q = self._block(self.p.rows.point, lanes)
         two = 2 * self.pair(lanes, c=spec.c_template)
-        geometry = (160 * FLOAT + 2 * spec.c_template * item + spec.c_z * item) * q.full
+        geometry = max(100 * FLOAT + 2 * spec.c_template * item, (spec.c_z + 2 * spec.c_template) * item) * q.full
         block = self._pair_block(lanes, item, _Widths.template(spec))
         terms = self.held(lanes) | {"sum and template": two, "pair block": max(block, geometry)}
         if self.p.park_template:

@@ -53,7 +53,7 @@ OPTIONS = {
     "weights verify": ["NAME|PATH", "--config"],
     "weights show": ["NAME|PATH", "--config"],
     "doctor": ["--config"],
-    "bench memory": ["--atoms", "--dtype", "--model", "--msa-rows", "--samples", "--tokens"],
+    "bench memory": ["--atoms", "--dtype", "--max-memory", "--model", "--msa-rows", "--samples", "--tokens"],
 }
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from foldline.engine.memory_bench import DEVICE, LiveBytes, MemoryReport, measure
-from foldline.engine.plan import Sizes
+from foldline.engine.memory_bench import DEVICE, LiveBytes, MemoryReport, ProcessBytes, measure
+from foldline.engine.memory_model import STAGES
+from foldline.engine.plan import Sizes, richest
 from foldline.models.spec import PROTENIX_V1
 from foldline.ops import Rows
 
@@ -34,17 +35,41 @@ def test_storages_are_counted_while_anything_uses_them() -> None:
 
 @pytest.fixture(scope="module")
 def report() -> MemoryReport:
-    return measure(SPEC, SIZES, torch.float32, rows=ROWS)
+    return measure(replace(richest(SIZES, SPEC, device="cuda"), rows=ROWS))
 
 
 def test_every_stage_is_measured(report: MemoryReport) -> None:
-    names = [stage.stage for stage in report.stages]
-    assert names[0] == "input embedder" and names[-1].startswith("confidence") and len(set(names)) == len(names) >= 8
-    assert report.peak == max(stage.device for stage in report.stages)
-    assert all(stage.device >= stage.held >= report.weights > 0 for stage in report.stages)
+    assert list(report.stages) == list(STAGES)
+    assert report.peak == max(stage.device for stage in report.stages.values())
+    assert all(stage.device >= stage.held >= report.weights > 0 for stage in report.stages.values())
 
 
 def test_a_pairformer_block_holds_two_copies_of_z_and_a_block_of_rows(report: MemoryReport) -> None:
     z, block = SIZES.n_token**2 * SPEC.c_z * 4, ROWS.pair * SPEC.c_z * 4
-    (stage,) = (stage for stage in report.stages if stage.stage.startswith("pairformer"))
-    assert 2 * z <= stage.device - report.weights <= 2 * z + 32 * block
+    assert 2 * z <= report.stages["pairformer"].device - report.weights <= 2 * z + 32 * block
+
+
+def test_z_on_the_host_leaves_the_device() -> None:
+    """One copy of z less in diffusion and confidence, and in the template step unless z itself comes last there."""
+    sizes = replace(SIZES, n_token=512)
+    z = 512**2 * SPEC.c_z * 4
+    p = replace(richest(sizes, SPEC, device="cuda"), rows=ROWS, keep_biases=False)
+    on_device, parked = measure(p), measure(replace(p, park_template=True, park_pair=True))
+    for stage in ("diffusion, conditioning", "diffusion, step", "confidence", "template embedder"):
+        assert on_device.stages[stage].device - parked.stages[stage].device == pytest.approx(z, rel=0.05), stage
+        assert z <= parked.stages[stage].host <= 1.01 * z and on_device.stages[stage].host < 0.01 * z
+    assert parked.stages["pairformer"].device == on_device.stages["pairformer"].device
+
+
+def test_the_process_is_measured_on_a_cpu() -> None:
+    """Memory that a process holds for a moment is seen, and not after a mark."""
+    if not ProcessBytes.CLEAR.exists():
+        pytest.skip("only Linux tells the peak since a mark")
+    process = ProcessBytes()
+    process.mark()
+    before = process.now["cpu"]
+    held = torch.ones(50_000_000, dtype=torch.uint8)
+    assert process.peak["cpu"] >= before + 49_000_000
+    del held
+    process.mark()
+    assert process.peak["cpu"] < before + 25_000_000

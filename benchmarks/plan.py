@@ -1,0 +1,150 @@
+"""Predicted against measured peaks of every stage: counted on fake tensors, and of a process on a CPU.
+
+    plan.py [--models v1 v2 v05 mini tiny] [--tokens 64 256 ...] [--dtypes fp32 bf16] [--device cuda|cpu]
+            [--seeds 1 5] [--memory 24GB ...] [--process 64 500]
+
+One line for every model, size, precision and plan: the peak over all stages, predicted and measured, and the stage that
+is farthest off. --memory adds the plans for that much memory, --process measures the resident memory of children that
+run one block of every kind on a CPU. Bound: 10 % for every stage.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from foldline.config import EngineConfig
+from foldline.engine.memory_bench import MemoryReport, measure, measure_process
+from foldline.engine.plan import Plan, Sizes, plan, richest
+from foldline.errors import DoesNotFit
+from foldline.models.spec import PROTENIX_MINI, PROTENIX_TINY, PROTENIX_V05, PROTENIX_V1, PROTENIX_V2
+
+GIB = 2**30
+BOUND = 0.1
+UNLIMITED = 1 << 60
+SPECS = {
+    "v1": PROTENIX_V1,
+    "v2": PROTENIX_V2,
+    "v05": PROTENIX_V05,
+    "mini": PROTENIX_MINI,
+    "tiny": PROTENIX_TINY,
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+HEAD = ("model", "tokens", "seeds", "dtype", "plan", "predicted", "measured", "off", "worst stage", "off")
+
+
+def plans(args: argparse.Namespace) -> Iterator[tuple[str, str, Plan]]:
+    """Model, precision and plan of every line."""
+    memories = [UNLIMITED, *(EngineConfig.make(max_memory=word).max_memory or 0 for word in args.memory)]
+    for model, tokens, dtype, seeds, memory in itertools.product(
+        args.models, args.tokens, args.dtypes, args.seeds, memories
+    ):
+        sizes = Sizes(tokens, 8 * tokens, args.msa_rows, args.samples, seeds)
+        try:
+            chosen = plan(sizes, SPECS[model], memory, dtype=DTYPES[dtype], device=args.device)
+        except DoesNotFit:
+            continue
+        if memory == UNLIMITED or chosen != richest(sizes, SPECS[model], dtype=DTYPES[dtype], device=args.device):
+            yield model, dtype, chosen
+
+
+def line(model: str, dtype: str, p: Plan, measured: dict[str, int]) -> float:
+    """Print one line; the largest error of a stage."""
+    off = {stage: p.stage_bytes[stage] / peak - 1 for stage, peak in measured.items()}
+    worst = max(off, key=lambda stage: abs(off[stage]))
+    most = max(measured.values())
+    sizes = p.request.sizes
+    print(
+        f"{model:6}{sizes.n_token:7}{sizes.n_seed:7}  {dtype:6}{short(p):26}"
+        f"{p.peak_bytes / GIB:10.3f}{most / GIB:10.3f}"
+        f"{100 * (p.peak_bytes / most - 1):+7.1f} %  {worst:24}{100 * off[worst]:+7.1f} %",
+        flush=True,
+    )
+    return abs(off[worst])
+
+
+def short(p: Plan) -> str:
+    """What a plan does, in letters: seeds x samples at once, then what was given up."""
+    given_up = [
+        "" if p.keep_biases else " bias",
+        " weights" if p.staged_weights else "",
+        " templ" if p.park_template else "",
+        " pair" if p.park_pair else "",
+    ]
+    return f"{p.seed_batch}/{p.diffusion_batch}" + "".join(given_up)
+
+
+def resident(model: str, tokens: int, dtype: str) -> tuple[Plan, dict[str, int]]:
+    """A plan for a CPU without biases, and the peaks of the child that runs it."""
+    command = [sys.executable, __file__, "--child", model, str(tokens), dtype]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return child_plan(model, tokens, dtype), json.loads(done.stdout)
+
+
+def child_plan(model: str, tokens: int, dtype: str) -> Plan:
+    """One sample on a CPU, with all weights."""
+    sizes = Sizes(tokens, 8 * tokens, 500, 1)
+    return plan(sizes, SPECS[model], UNLIMITED, dtype=DTYPES[dtype], device="cpu")
+
+
+def child(model: str, tokens: str, dtype: str) -> None:
+    """Measure this process, which has imported what a run of jobs imports."""
+    import foldline.features.build
+    import foldline.outputs.layout  # noqa: F401  (its libraries are a part of what is measured)
+
+    torch.set_num_threads(1)
+    report: MemoryReport = measure_process(child_plan(model, int(tokens), dtype))
+    print(json.dumps({name: stage.device for name, stage in report.stages.items()}))
+
+
+def main() -> int:
+    """Print the tables; 1 when a stage is off by more than the bound."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="*", default=list(SPECS))
+    parser.add_argument("--tokens", nargs="*", type=int, default=[64, 256, 700, 1024, 2048, 5000, 10_000])
+    parser.add_argument("--dtypes", nargs="*", default=list(DTYPES))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1])
+    parser.add_argument("--memory", nargs="*", default=[])
+    parser.add_argument("--process", nargs="*", type=int, default=[])
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--msa-rows", type=int, default=1024)
+    parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--child", nargs=3)
+    args = parser.parse_args()
+    if args.child:
+        child(*args.child)
+        return 0
+    print(f"GiB, 8 atoms per token, {args.msa_rows} alignment rows, {args.samples} samples, torch {torch.__version__}")
+    print(
+        f"{HEAD[0]:6}{HEAD[1]:>7}{HEAD[2]:>7}  {HEAD[3]:6}{HEAD[4]:26}{HEAD[5]:>10}{HEAD[6]:>10}{HEAD[7]:>9}  {HEAD[8]}"
+    )
+    worst = [0.0]
+    for model, dtype, p in plans(args):
+        counted = measure(p).stages
+        less = counted_weights(p)
+        worst.append(line(model, dtype, p, {name: stage.device - less.get(name, 0) for name, stage in counted.items()}))
+    for tokens, dtype in itertools.product(args.process, args.dtypes):
+        model = args.models[-1]
+        p, measured = resident(model, tokens, dtype)
+        worst.append(line(f"{model}*", dtype, p, measured))
+    if args.process:
+        print("* resident memory of a process on a CPU")
+    print(f"worst stage of all: {100 * max(worst):.1f} %, bound {100 * BOUND:.0f} %")
+    return int(max(worst) > BOUND)
+
+
+def counted_weights(p: Plan) -> dict[str, int]:
+    """What `measure`, which holds all weights, has too many in every stage of a plan that brings them by stage."""
+    from foldline.engine.memory_model import STAGES, parameter_bytes
+
+    weights = parameter_bytes(p.request.spec, p)
+    total = sum(weights.values()) if p.staged_weights else 0
+    return {name: total - weights[stage] for name, stage in STAGES.items()} if total else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
