@@ -14,7 +14,20 @@ from foldline.cli import app
 from foldline.config import EngineConfig
 
 # What no test can run, and why; the page shows the same reason beside the command.
-NOT_RUN: dict[tuple[str, str], str] = {}
+NOT_RUN: dict[tuple[str, str], str] = {
+    ("README.md", "python3 -m venv .venv"): "it makes an environment",
+    ("README.md", ". .venv/bin/activate"): "it needs that environment",
+    ("README.md", "pip install . -c constraints.txt"): "it installs into that environment",
+    ("README.md", "scripts/test"): "it runs the tests",
+    ("README.md", "scripts/check"): "it makes an environment",
+    ("README.md", "scripts/upstream-env DIR"): "it downloads",
+    ("README.md", "scripts/clients-env DIR"): "it downloads",
+    ("README.md", ".ci/run"): "it runs the tests",
+    (
+        "docs/output.md",
+        "foldline predict out/failed_jobs.json --out out --max-memory 40GB",
+    ): "it needs jobs that failed",
+}
 named_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
@@ -128,6 +141,15 @@ def test_every_option_of_a_run_is_told() -> None:
     told = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     options = {opt for p in typer.main.get_command(app).commands["predict"].params for opt in p.opts if "--" in opt}
     assert not {option for option in options if option not in told}
+
+
+def test_the_record_is_told(desk: Any) -> None:
+    """Every key of `<job>_run.json`, and no other."""
+    text = (ROOT / "docs" / "output.md").read_text(encoding="utf-8")
+    rows = text[text.index("| key of the record |") :].split("\n\n")[0].splitlines()[2:]
+    told = {key for row in rows for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert desk.run("predict", "examples/protein.json", "--out", "out", "--model", "protenix-mini").code == 0
+    assert told == set(json.loads((desk.folder / "out" / "protein" / "protein_run.json").read_text()))
 
 
 def test_pages_stay_short() -> None:
