@@ -194,11 +194,12 @@ class Tormentor:
         rng, out, tally = random.Random(seed), self.folder / "out", self.tally
         while tally.kills < kills:
             before = contents(out)
-            moment = rng.uniform(0, self.tally.life)
+            moment, begin = rng.uniform(0, tally.life), time.monotonic()
             process = self._start("out")
             try:
                 process.wait(moment)
                 tally.too_late += 1
+                tally.life = time.monotonic() - begin  # a machine that is less busy than it was
                 code, printed = finish(process)
                 assert code == 0, printed
             except subprocess.TimeoutExpired:

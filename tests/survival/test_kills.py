@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from killing import ALONE, LISTS, Tormentor, alike, contents, finish, leftovers, listed, start
+from killing import ALONE, LISTS, Forked, Tormentor, alike, contents, finish, leftovers, listed, start
 
 
 @pytest.fixture(scope="module")
 def tormentor(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Tormentor:
-    return Tormentor(tmp_path_factory.mktemp("survival"), checkpoint, jobs=3)
+    return Tormentor(tmp_path_factory.mktemp("survival"), checkpoint, jobs=2, starter=Forked)
 
 
 @pytest.mark.slow
