@@ -20,6 +20,9 @@ from foldline.search.rows import Alignment, Found, Row, alignment_of
 from foldline.search.tools import SearchTimeout
 
 BLOCK_RESIDUES = 1 << 22
+# Shorter queries cannot reach the E-values of a recipe in any database, and a profile of one nucleotide has crashed
+# nhmmer's code in pyhmmer 0.12.3.
+SHORTEST = {"protein": 4, "rna": 8}
 
 
 class PyHmmer:
@@ -34,13 +37,14 @@ class PyHmmer:
     def search(self, queries: Sequence[str], shards: Sequence[Path], search: Search, executor: Executor) -> list[Found]:
         """See `Tool.search`."""
         kind = search.recipe.kind
-        prepared = [_Query(query, kind) for query in queries]
+        prepared = [None if len(query) < SHORTEST[kind] else _Query(query, kind) for query in queries]
         found = [Found() for _ in queries]
         work = (
             (index, query, block)
             for shard in shards
             for block in _blocks(shard, kind, self.block_residues)
             for index, query in enumerate(prepared)
+            if query is not None
         )
         for future in executor.map(partial(_search_block, search=search), work):
             index, part = future.result()

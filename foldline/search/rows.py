@@ -98,7 +98,7 @@ def alignment_of(query: str, rows: Sequence[Row] = ()) -> Alignment:
 
 def parse_a3m(text: str) -> Alignment:
     """An alignment from the text that `Alignment.a3m` writes."""
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")
     return Alignment(tuple(line[1:] for line in lines[::2]), tuple(lines[1::2]))
 
 

@@ -1,0 +1,57 @@
+"""The search stage: jobs whose chains lack alignments become jobs that have them, as paths into the cache or as text.
+
+Which chains are searched for follows AlphaFold 3 (data/pipeline.py:477-560). Knows jobs; not how a search is made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from foldline.inputs.job import Entity, Job, Polymer, Text
+from foldline.inputs.text import read_text
+from foldline.search.recipes import Kind
+from foldline.search.stage import Alignments, Chain, Searcher
+
+
+def lacks_alignment(entity: Entity) -> bool:
+    """Whether a chain is to be searched for: a protein or RNA whose alignments the job does not mention."""
+    return isinstance(entity, Polymer) and entity.kind in ("protein", "rna") and entity.unpaired_msa is None
+
+
+def searched(jobs: Sequence[Job], searcher: Searcher) -> list[Job]:
+    """Jobs with alignments for all protein and RNA chains; every unique chain of all jobs is searched once.
+
+    A chain that the job gives alignments for keeps them. Notes say what was left out.
+
+    Raises:
+        SearchError: a search failed; it names the database or the tool, and the remedy.
+    """
+    wanted = [_chain(entity) for job in jobs for entity in job.entities if lacks_alignment(entity)]
+    found = searcher.alignments(wanted) if wanted else {}
+    return [_filled(job, found, searcher) for job in jobs]
+
+
+def _chain(entity: Entity) -> Chain:
+    assert isinstance(entity, Polymer)
+    return Chain(cast(Kind, entity.kind), entity.sequence)
+
+
+def _filled(job: Job, found: dict[Chain, Alignments], searcher: Searcher) -> Job:
+    entities: list[Entity] = []
+    notes: list[str] = []
+    for entity in job.entities:
+        if isinstance(entity, Polymer) and lacks_alignment(entity):
+            alignments = found[_chain(entity)]
+            notes += [f"chain {', '.join(entity.ids)}: {note}" for note in alignments.notes]
+            entity = _with_alignments(entity, alignments, searcher)
+        if isinstance(entity, Polymer) and entity.kind == "protein" and entity.templates is None:
+            entity = replace(entity, templates=())
+        entities.append(entity)
+    return replace(job, entities=tuple(entities), notes=(*job.notes, *notes))
+
+
+def _with_alignments(entity: Polymer, found: Alignments, searcher: Searcher) -> Polymer:
+    texts = [None if path is None else Text(path=path.absolute()) for path in (found.unpaired, found.paired)]
+    if searcher.settings.inline:
+        texts = [text and Text(inline=read_text(text, f"the alignment of chain {entity.ids[0]}")) for text in texts]
+    return replace(entity, unpaired_msa=texts[0], paired_msa=texts[1])

@@ -1,0 +1,118 @@
+"""The `[search]` table of foldline.toml as one record: databases, tool and limits. Knows names, not files."""
+
+import datetime
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from foldline.errors import InputError
+from foldline.search.recipes import RECIPES
+
+SEQRES, MMCIF = "pdb_seqres", "mmcif"
+DATABASES = (*RECIPES, SEQRES, MMCIF)
+OFF = "none"
+TOOLS = ("auto", "pyhmmer", "hmmer")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSettings:
+    """Settings of searches. `make` reads them from the table."""
+
+    roots: tuple[Path, ...] = ()  # folders of databases; the first that has one wins
+    databases: Mapping[str, str] = field(default_factory=dict)  # file, prefix@N or "none"; default: AlphaFold 3's names
+    z: Mapping[str, float] = field(default_factory=dict)  # sequences, or million nucleotides; default: counted
+    tool: str = "auto"
+    threads: int | None = None  # default: one per core
+    inline: bool = False  # alignments as text in <job>_data.json instead of paths
+    rna_minutes: float | None = None  # time limit of an RNA search
+    on_rna_timeout: str = "continue"  # continue (without that database's rows) | stop
+    max_template_date: datetime.date = datetime.date(2021, 9, 30)
+    relative_to: Path | None = None  # where relative paths start; default: the folder of the TOML file
+
+    @classmethod
+    def make(cls, table: Mapping[str, object]) -> "SearchSettings":
+        """Settings from the values of a TOML table.
+
+        Raises:
+            InputError: an unknown name or a bad value; it says what may stand there.
+        """
+        known = [one.name for one in fields(cls)]
+        for name in table:
+            if name not in known:
+                raise _unknown(f"search.{name}", name, known)
+        values: dict[str, Any] = dict(table)
+        base = values["relative_to"] = _path(table.get("relative_to", "."), "relative_to")
+        values["roots"] = tuple(base / _path(root, "roots") for root in _list(table.get("roots", []), "roots"))
+        for name in ("databases", "z"):
+            values[name] = _table(table.get(name, {}), name)
+        for name, value in values["databases"].items():
+            if not isinstance(value, str) or not value:
+                raise _bad(f"databases.{name}", value, 'a file, prefix@N for shards, or "none" to go without')
+        for name, value in values["z"].items():
+            _number(f"z.{name}", value)
+        _one_of(values.get("tool", "auto"), "tool", TOOLS)
+        _one_of(values.get("on_rna_timeout", "continue"), "on_rna_timeout", ("continue", "stop"))
+        if not isinstance(values.get("inline", False), bool):
+            raise _bad("inline", values["inline"], "true or false")
+        threads = values.get("threads", 1)
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise _bad("threads", threads, "a whole number of at least 1")
+        if "rna_minutes" in values:
+            _number("rna_minutes", values["rna_minutes"])
+        if "max_template_date" in values:
+            values["max_template_date"] = _date(values["max_template_date"])
+        return cls(**values)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to search in."""
+        return not self.roots and not any(value != OFF for value in self.databases.values())
+
+
+def _list(value: object, name: str) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _table(value: object, name: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise _bad(name, value, f"a table [search.{name}]")
+    for key in value:
+        if key not in DATABASES:
+            raise _unknown(f"search.{name}.{key}", key, list(DATABASES))
+    return value
+
+
+def _path(value: object, name: str) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise _bad(name, value, "the path of a folder")
+    return Path(value).expanduser()
+
+
+def _number(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        raise _bad(name, value, "a number above 0")
+
+
+def _date(value: object) -> datetime.date:
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value
+    try:
+        return datetime.date.fromisoformat(str(value))
+    except ValueError:
+        raise _bad("max_template_date", value, "a date such as 2021-09-30") from None
+
+
+def _one_of(value: object, name: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise _bad(name, value, f"{', '.join(words[:-1])} or {words[-1]}")
+
+
+def _bad(name: str, value: object, wanted: str) -> InputError:
+    return InputError(f"{value!r} is not possible here: give {wanted}", path=f"search.{name}")
+
+
+def _unknown(path: str, name: str, known: list[str]) -> InputError:
+    near = difflib.get_close_matches(name, known, n=1)
+    return InputError(f"unknown; {f'did you mean {near[0]}?' if near else 'known are ' + ', '.join(known)}", path=path)
