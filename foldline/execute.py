@@ -241,7 +241,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def serve() -> None:
     """Be a child: run what comes through standard input until it ends. Prints of others go to standard error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, whom it reaches too, decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent, whom they reach too, decides
+        signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _one_blas_thread()

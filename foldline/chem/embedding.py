@@ -44,6 +44,8 @@ def embed(molecule: bytes, method: str, seed: int, seconds: int) -> list[float]:
 
 def serve(requests: TextIO, replies: TextIO) -> None:
     """Answer requests until the input ends; the process ends itself where a request passes its limit."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a job; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     rdBase.DisableLog("rdApp.*")
     for line in requests:
         request = json.loads(line)

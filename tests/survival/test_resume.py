@@ -1,12 +1,16 @@
 """What makes a result out of date, what is made again of a broken one, and faults that nobody foresaw."""
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from rdkit import Chem
 
+from foldline.chem.conformers import Conformers
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
 from foldline.errors import InternalError
@@ -104,3 +108,19 @@ def test_a_result_of_another_process_counts(engine: Engine, tmp_path: Path) -> N
     assert (
         found.skipped and "another process" in found.warnings[0] and waited == ["left to another process that is at it"]
     )
+
+
+def test_signals_to_all_processes_do_not_change_a_conformer(tmp_path: Path) -> None:
+    """Ctrl-C reaches the child that embeds too: were it to die, a lesser conformer would be kept for good."""
+    source = Conformers(tmp_path)
+    try:
+        ethanol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+        first = source._worker.embed(ethanol, "etkdg")
+        child = source._worker._process
+        assert child is not None and first is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            child.send_signal(number)
+        again = source._worker.embed(ethanol, "etkdg")
+        assert np.array_equal(again, first) and source._worker._process is child and child.poll() is None
+    finally:
+        source.close()
