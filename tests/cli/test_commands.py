@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import foldline
-from foldline.weights.registry import ENTRIES, cached_path, lookup
+from foldline.weights.registry import BUNDLED, ENTRIES, cached_path, lookup
 
 Command = Callable[..., Any]  # words to what was printed: code, out, err
 Write = Callable[..., Path]
@@ -64,7 +64,7 @@ def test_validate_counts_faults_and_not_their_jobs(run: Command, job: Write) -> 
 def test_weights_list_and_show(run: Command, tmp_path: Path) -> None:
     (tmp_path / "foldline.toml").write_text('cache_dir = "c"\n')
     listed = run("weights", "list")
-    assert listed.code == 0 and len(listed.out.splitlines()) == len(ENTRIES) + 1
+    assert listed.code == 0 and len(listed.out.splitlines()) == len(ENTRIES) + len(BUNDLED) + 1
     done = run("weights", "show", "protenix-mini")
     assert done.code == 2 and "url: https://" in done.out and "foldline weights fetch protenix-mini" in done.err
     assert run("weights", "show", "absent.pt").err == "error: absent.pt: no such checkpoint file\n"
@@ -115,8 +115,7 @@ def test_doctor(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bench_memory(run: Command) -> None:
     done = run("bench", "memory", "--tokens", "64", "--atoms", "512", "--msa-rows", "16", "--model", "protenix-tiny")
     assert done.code == 0, done.err
-    assert "pairformer block" in done.out and done.out.splitlines()[-1].startswith("peak ")
-    assert run("bench", "memory", "--model", "x").err.startswith(
-        "error: --model: 'x' is not known here: give protenix-v2"
-    )
+    assert "pairformer " in done.out and done.out.splitlines()[-1].startswith("peak ")
+    assert "no checkpoint is called" in run("bench", "memory", "--model", "x").err
+    assert "need" in run("bench", "memory", "--tokens", "64", "--max-memory", "100MB").err
     assert run("bench", "memory", "--dtype", "fp16").code == 2
