@@ -28,7 +28,10 @@ def memory(
         str | None, typer.Option("--max-memory", metavar="40GB", help="Memory that the plan stays within.")
     ] = None,
 ) -> None:
-    """Peak live bytes per device and stage, on fake tensors: no accelerator and no memory of that size is needed."""
+    """Count peak memory per stage, on fake tensors.
+
+    No accelerator and no memory of that size is needed.
+    """
     import torch
 
     dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from foldline.cli.options import ConfigFile, settings_from
 from foldline.errors import ExitCode
 
 LIBRARIES = ("torch", "numpy", "safetensors", "rdkit", "gemmi", "biotite", "pydantic", "zstandard")
-OPTIONAL = ("triton", "ray", "jaxtyping")
+OPTIONAL = {"matplotlib": "pictures, foldline report --plots"}  # and what is lost without it
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,20 @@ class Finding:
 
 
 def doctor(config: ConfigFile = None) -> None:
-    """Check libraries, devices, kernels, memory, disk and checkpoints. Exit code 1 when a run cannot work."""
+    """Check what this machine has and lacks.
+
+    Libraries, devices, implementations of ops, memory, disk, checkpoints: a line with + is fine, one with - says what
+    to do. Exit code 1 when a run cannot work.
+    """
     root = settings_from(config).cache_root
     findings = list(examine(root))
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
         mark = "-" if finding.remedy else "+"
         print(f"{mark} {finding.what.ljust(width)}  {finding.found}" + (f"; {finding.remedy}" * bool(finding.remedy)))
-    if any(finding.remedy for finding in findings):
+    lacking = sum(bool(finding.remedy) for finding in findings)
+    print(f"to mend: {lacking} (the lines with -)" if lacking else "all that a run needs is here", file=sys.stderr)
+    if lacking:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
@@ -69,8 +76,8 @@ def _libraries() -> Iterator[Finding]:
             yield Finding(name, version, f"reference conformers need {exact[name]}: pip install {name}=={exact[name]}")
         else:
             yield Finding(name, version)
-    for name in OPTIONAL:
-        yield Finding(name, _version(name) or "not installed (optional)")
+    for name, purpose in OPTIONAL.items():
+        yield Finding(name, _version(name) or f"not installed (needed for {purpose}, and for nothing else)")
 
 
 def _devices() -> Iterator[Finding]:
@@ -92,7 +99,7 @@ def _kernels() -> Iterator[Finding]:
     from foldline.ops import TABLES
 
     for op, implementations in TABLES.items():
-        yield Finding(op.rstrip("_"), ", ".join(implementations))
+        yield Finding(op.rstrip("_"), f"implementations: {', '.join(implementations)}")
 
 
 def _memory() -> Iterator[Finding]:

@@ -41,7 +41,10 @@ def estimate(
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Tell the sizes of jobs, their plans and predicted memory, on this device and on devices of other sizes."""
+    """Tell what jobs would need, here and elsewhere.
+
+    Sizes, plans and peak memory, on this device and on GPUs of other sizes. Needs no checkpoint.
+    """
     from foldline.chem.components import Components
     from foldline.engine.estimate import estimate_on, job_sizes, spec_of
     from foldline.inputs import read_jobs

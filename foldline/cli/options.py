@@ -11,15 +11,23 @@ from foldline.errors import InputError
 Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT...", help="AlphaFold 3 JSON or FASTA: files, folders or globs.")
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Checkpoint: a name (foldline weights list) or a path.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Checkpoint: a name (foldline weights list) or a path [default: protenix-v1]."),
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help=f"Settings in TOML [default: {CONFIG_FILE} where it lies].")
 ]
 Msa = Annotated[
-    str | None, typer.Option("--msa", metavar="auto|none", help="none: no alignments, not even given ones.")
+    str | None,
+    typer.Option("--msa", metavar="auto|none", help="none: no alignments, not even given ones [default: auto]."),
 ]
-Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where the network runs.")]
-Dtype = Annotated[str | None, typer.Option("--dtype", metavar="auto|bf16|fp32", help="Precision of the network.")]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where the network runs [default: auto].")
+]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", metavar="auto|bf16|fp32", help="Precision of the network [default: auto].")
+]
 
 
 def settings_from(file: Path | None, **given: object) -> EngineConfig:

@@ -15,7 +15,10 @@ Plots = Annotated[bool, typer.Option("--plots", help="Write PAE, pLDDT and MSA d
 
 
 def report(folders: Folders, plots: Plots = False) -> None:
-    """Make one self-contained HTML page of each finished job; the page needs no network. Prints what was written."""
+    """Make an HTML page of each finished job.
+
+    A page is one file that works without a network. Prints what was written.
+    """
     from foldline.outputs.report.page import write_report
     from foldline.outputs.report.plots import write_plots
 

@@ -19,7 +19,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print faults alone.")]
 
 
 def validate(inputs: Inputs, quiet: Quiet = False, config: ConfigFile = None) -> None:
-    """Check jobs: fields, alignments, templates, components, bonds and conformers. Exit code 2 when any has a fault."""
+    """Check jobs without running them.
+
+    Looks at fields, alignments, templates, components, bonds and conformers; needs no checkpoint. Exit code 2 when any
+    has a fault.
+    """
     from foldline.chem.components import Components
     from foldline.chem.conformers import Conformers
     from foldline.inputs import read_jobs
