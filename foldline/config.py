@@ -7,7 +7,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class EngineConfig:
     ahead: int | None = None  # jobs (of 256 tokens) featurised while others run
     # alignments and files
     msa: str = "auto"  # auto | none
+    stage: str = "all"  # all | search (alignments alone) | infer (search for nothing)
+    search: Mapping[str, object] = field(default_factory=dict)  # the [search] table: foldline.search.settings
     cache_dir: Path | None = None  # components, conformers and checkpoints; default: the user's cache folder
     # results
     on_error: str = "continue"  # continue | stop
@@ -60,6 +62,9 @@ class EngineConfig:
         """
         _one_of("dtype", self.dtype, "auto", "bf16", "fp32")
         _one_of("msa", self.msa, "auto", "none")
+        _one_of("stage", self.stage, "all", "search", "infer")
+        if not isinstance(self.search, Mapping):
+            raise _bad("search", self.search, "a table [search]")
         _one_of("on_error", self.on_error, "continue", "stop")
         if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise _bad("device", self.device, "auto, cpu, cuda or cuda:N")
@@ -93,6 +98,9 @@ class EngineConfig:
             parsed: dict[str, Any] = {name: _PARSERS.get(name, _same)(value) for name, value in values.items()}
             if file is not None and "cache_dir" in from_file and given.get("cache_dir") is None:
                 parsed["cache_dir"] = Path(file).resolve().parent / parsed["cache_dir"]
+            if file is not None and isinstance(from_file.get("search"), dict) and given.get("search") is None:
+                parsed["search"] = {"relative_to": "."} | parsed["search"]
+                parsed["search"]["relative_to"] = Path(file).resolve().parent / parsed["search"]["relative_to"]
             return cls(**parsed)
         except InputError as error:
             if error.path in from_file and given.get(error.path) is None:

@@ -9,11 +9,14 @@ import sys
 import typer
 
 from foldline.cli.bench import bench
+from foldline.cli.cache import cache
+from foldline.cli.db import db
 from foldline.cli.display import print_error
 from foldline.cli.doctor import doctor
 from foldline.cli.estimate import estimate
 from foldline.cli.predict import predict
 from foldline.cli.report import report
+from foldline.cli.search import search
 from foldline.cli.validate import validate
 from foldline.cli.weights import weights
 from foldline.errors import ExitCode, FoldlineError
@@ -27,10 +30,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(predict)
+app.command()(search)
 app.command()(validate)
 app.command()(estimate)
 app.command()(report)
 app.add_typer(weights, name="weights")
+app.add_typer(cache, name="cache")
+app.add_typer(db, name="db")
 app.command()(doctor)
 app.add_typer(bench, name="bench")
 

@@ -11,6 +11,7 @@ import typer
 from foldline.cli.display import display, print_error
 from foldline.cli.options import ConfigFile, Device, Dtype, Inputs, Model, Msa, named_as_option, settings_from
 from foldline.cli.run import Run, run
+from foldline.cli.search import search_stage
 from foldline.cli.signals import stop_on_signals
 from foldline.config import EngineConfig, SeedChoice, parse_seeds
 from foldline.errors import ExitCode, InputError, Stopped
@@ -37,6 +38,10 @@ OnError = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Run jobs again whose results are there.")]
 Report = Annotated[bool, typer.Option("--report", help="Make an HTML page of each finished job (foldline report).")]
+Stage = Annotated[
+    str | None,
+    typer.Option("--stage", metavar="all|search|infer", help="search: alignments alone; infer: no search at all."),
+]
 Progress = Annotated[str, typer.Option("--progress", metavar="auto|plain|json|none", help="How a run shows itself.")]
 
 
@@ -58,6 +63,7 @@ def predict(
     on_error: OnError = None,
     overwrite: Overwrite = False,
     report: Report = False,
+    stage: Stage = None,
     progress: Progress = "auto",
     config: ConfigFile = None,
 ) -> None:
@@ -77,6 +83,7 @@ def predict(
         buckets=buckets,
         on_error=on_error,
         overwrite=overwrite or None,
+        stage=stage,
     )
     try:
         choice = SeedChoice(seeds=None if seeds is None else parse_seeds(seeds), num_seeds=num_seeds)
@@ -86,6 +93,8 @@ def predict(
     with stop_on_signals() as stop:
         try:
             jobs, faults = _read(inputs, choice, settings)
+            if settings.stage == "search":
+                raise typer.Exit(search_stage(jobs, faults, out, settings))
             with show:
                 code = run(Run(jobs, faults, out, settings, show, stop, report=report))
         except Stopped:

@@ -137,6 +137,26 @@ def searches(recipe: Recipe, database: Database, settings: SearchSettings, folde
     return Search(recipe, size(database, recipe.kind, folder), sharded=database.sharded)
 
 
+def describe(name: str, settings: SearchSettings, folder: Path, *, count: bool) -> str:
+    """Where a database is and how large, in a line. `count` reads it whole where its size is not remembered.
+
+    Raises:
+        SearchError: it is named and cannot be used.
+    """
+    database = locate(name, settings)
+    if database is None:
+        return "not used"
+    if name not in RECIPES:
+        return database.spec
+    recipe, given = RECIPES[name], settings.z.get(name)
+    unit = "sequences" if recipe.kind == "protein" else "million nucleotides"
+    memory = folder / "sizes" / f"{identity(database, folder)}-{recipe.kind}.json"
+    known = count or _remembered(memory) is not None
+    sizes = [f"{size(database, recipe.kind, folder):.12g} {unit}"] if known else []
+    sizes += [f"Z set to {given:g}"] if given is not None else []
+    return ", ".join([database.spec, *(sizes or ["not counted yet"])])
+
+
 def size(database: Database, kind: Kind, folder: Path) -> float:
     """Sequences of a protein database, or million nucleotides of an RNA database; remembered by content.
 

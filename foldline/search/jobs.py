@@ -5,10 +5,13 @@ Which chains are searched for follows AlphaFold 3 (data/pipeline.py:477-560). Kn
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
+from foldline.inputs.af3_json import to_json
 from foldline.inputs.job import Entity, Job, Polymer, Text
 from foldline.inputs.text import read_text
+from foldline.search.files import write_whole
 from foldline.search.recipes import Kind
 from foldline.search.stage import Alignments, Chain, Searcher
 
@@ -55,3 +58,14 @@ def _with_alignments(entity: Polymer, found: Alignments, searcher: Searcher) -> 
     if searcher.settings.inline:
         texts = [text and Text(inline=read_text(text, f"the alignment of chain {entity.ids[0]}")) for text in texts]
     return replace(entity, unpaired_msa=texts[0], paired_msa=texts[1])
+
+
+def write_job(job: Job, folder: Path, name: str) -> Path:
+    """Write `<name>_data.json`, as AlphaFold 3's data pipeline does; returns its path.
+
+    Raises:
+        SearchError: it cannot be written.
+    """
+    path = folder / f"{name}_data.json"
+    write_whole(path, to_json(job).encode())
+    return path

@@ -5,15 +5,16 @@ what a job is stands in `jobs`.
 """
 
 import contextlib
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from foldline.errors import SearchError
-from foldline.execute import Executor
+from foldline.execute import Executor, InProcess
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
 from foldline.search.databases import Database, identity, locate, searches
@@ -22,6 +23,7 @@ from foldline.search.rows import Alignment, alignment_of, merged, parse_a3m
 from foldline.search.settings import SearchSettings
 
 SCHEMA = 1
+FOLDER = "search-1"  # of the cache: entries, locks, what is known of databases
 Say = Callable[[str], None]
 
 
@@ -42,6 +44,23 @@ class Alignments:
     notes: tuple[str, ...] = ()
 
 
+def cache_in(cache_root: Path) -> Cache:
+    """The cache of search results under the folder of a user's files."""
+    return Cache(cache_root / FOLDER / "entries")
+
+
+@contextlib.contextmanager
+def searcher_of(table: Mapping[str, object], cache_root: Path, say: Say = lambda message: None) -> Iterator["Searcher"]:
+    """A searcher with threads of this process; `table` is the [search] table of the configuration.
+
+    Raises:
+        InputError: a bad setting.
+    """
+    settings = SearchSettings.make(table)
+    with InProcess(settings.threads or os.cpu_count() or 1) as executor:
+        yield Searcher(settings, cache_root, executor, say)
+
+
 @dataclass
 class Searcher:
     """Searches with the settings of a run; reused for all its jobs. Thread-safe."""
@@ -53,8 +72,8 @@ class Searcher:
     searched: list[tuple[str, str]] = field(default_factory=list)  # database and sequence of searches that were run
 
     def __post_init__(self) -> None:
-        self.folder = self.cache_root / "search-1"
-        self.cache = Cache(self.folder / "entries")
+        self.folder = self.cache_root / FOLDER
+        self.cache = cache_in(self.cache_root)
         self._tool: tools.Tool | None = None
 
     @property

@@ -1,0 +1,61 @@
+"""`foldline search` and `foldline predict --stage search`: alignments alone, written as `<job>_data.json`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from foldline.cli.display import print_error
+from foldline.cli.options import ConfigFile, Inputs, settings_from
+from foldline.config import EngineConfig
+from foldline.errors import ExitCode, FoldlineError, InputError
+
+if TYPE_CHECKING:
+    from foldline.inputs import Job
+
+Out = Annotated[Path, typer.Option("--out", help="Output folder; every job gets a folder of its own in it.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print faults alone.")]
+
+
+def search(inputs: Inputs, out: Out, quiet: Quiet = False, config: ConfigFile = None) -> None:
+    """Search alignments and write them with each job as <job>_data.json, which predict and AlphaFold 3 read."""
+    from foldline.inputs import read_jobs
+
+    settings = settings_from(config)
+    jobs, faults = read_jobs(inputs, on_error="collect")
+    for fault in faults:
+        print_error(fault)
+    if not jobs:
+        raise typer.Exit(ExitCode.BAD_INPUT)
+    raise typer.Exit(search_stage(jobs, faults, out, settings, quiet=quiet))
+
+
+def search_stage(
+    jobs: list["Job"], faults: list[InputError], out: Path, settings: EngineConfig, *, quiet: bool = False
+) -> ExitCode:
+    """Search for the chains of all jobs, each once, and write the jobs. Progress goes to standard error.
+
+    All chains are searched together, so that a database is read once. A fault of a database ends the run. `faults` are
+    those of jobs that could not be read.
+    """
+    from foldline.inputs import slug
+    from foldline.search.jobs import searched, write_job
+    from foldline.search.stage import searcher_of
+
+    def say(message: str) -> None:
+        if not quiet:
+            print(message, file=sys.stderr)
+
+    try:
+        with searcher_of(settings.search, settings.cache_root, say) as searcher:
+            done = searched(jobs, searcher)
+        for job in done:
+            path = write_job(job, out / slug(job.name), slug(job.name))
+            say(f"{job.name}: {path}")
+            for note in job.notes:
+                say(f"{job.name}: {note}")
+    except FoldlineError as error:
+        print_error(error)
+        return ExitCode.NONE_SUCCEEDED
+    return ExitCode.SOME_FAILED if faults else ExitCode.OK
