@@ -5,8 +5,16 @@ const structureView = { viewer: null, model: null, colour: "plddt", shape: "cart
 function openViewer() {
   if (typeof $3Dmol === "undefined") throw new Error("3Dmol.js did not start");
   const probe = document.createElement("canvas");
-  if (!probe.getContext("webgl2") && !probe.getContext("webgl")) throw new Error("this browser has no WebGL");
-  structureView.viewer = $3Dmol.createViewer(byId("viewer"), { backgroundColor: cssColour("--well"), antialias: true });
+  const context = probe.getContext("webgl2") || probe.getContext("webgl");
+  if (!context) throw new Error("this browser has no WebGL");
+  // Without a graphics card every pixel is the processor's work: large structures are drawn plainer there.
+  const names = context.getExtension("WEBGL_debug_renderer_info");
+  const renderer = String(context.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : context.RENDERER));
+  const plain = record.n_token > 600 && /swiftshader|llvmpipe|softpipe|software|basic render/i.test(renderer);
+  context.getExtension("WEBGL_lose_context")?.loseContext();
+  structureView.viewer = $3Dmol.createViewer(byId("viewer"), {
+    backgroundColor: cssColour("--well"), antialias: !plain, cartoonQuality: plain ? 5 : 10,
+  });
   if (!structureView.viewer) throw new Error("this browser cannot open a WebGL view");
 }
 
