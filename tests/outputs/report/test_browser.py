@@ -45,6 +45,7 @@ def show(browser: Any, report: tuple[Any, Path]) -> Iterator[Open]:
             viewport={"width": width, "height": height}, color_scheme=scheme, offline=True, reduced_motion="reduce"
         )
         contexts.append(context)
+        context.set_default_timeout(120_000)  # a busy machine without a graphics card is slow
         page = context.new_page()
         address = (path or report[1]).as_uri()
         page.on("console", lambda message: heard.append(f"console: {message.text}"))
