@@ -14,6 +14,7 @@ from foldline.cli import app
 from foldline.config import EngineConfig
 
 # What no test can run, and why; the page shows the same reason beside the command.
+BENCH = "foldline bench memory --tokens 10000 --atoms 80000 --msa-rows 1024 --dtype bf16"
 NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "python3 -m venv .venv"): "it makes an environment",
     ("README.md", ". .venv/bin/activate"): "it needs that environment",
