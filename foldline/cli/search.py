@@ -55,6 +55,8 @@ def search_stage(
             say(f"{job.name}: {path}")
             for note in job.notes:
                 say(f"{job.name}: {note}")
+    except InputError:
+        raise
     except FoldlineError as error:
         print_error(error)
         return ExitCode.NONE_SUCCEEDED
