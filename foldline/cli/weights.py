@@ -20,13 +20,14 @@ Progress = Annotated[
 @weights.command("list")
 def list_checkpoints(config: ConfigFile = None) -> None:
     """List the checkpoints that are known by name."""
-    from foldline.weights.registry import ENTRIES, cached_path
+    from foldline.weights.registry import BUNDLED, ENTRIES, cached_path
 
     root = settings_from(config).cache_root
     rows = [("name", "alias", "here", "licence", "what")]
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *BUNDLED):
         path = cached_path(entry, root)
         here = f"{path.stat().st_size / 1e9:.2f} GB" if path.is_file() else "-"
+        here = "bundled" if entry.bundled is not None else here
         rows.append((entry.name, ", ".join(entry.aliases) or "-", here, entry.licence, entry.summary))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -27,6 +27,7 @@ from foldline.execute import Progress as Listener
 from foldline.models import Network
 from foldline.sampler import Draws
 from foldline.tensors import Features
+from foldline.weights.card import read_card
 from foldline.weights.load import open_model
 from foldline.weights.registry import checkpoint_path
 
@@ -221,6 +222,7 @@ class Engine:
             overwrite=self.config.overwrite,
             children=self._children if self._children.count else None,
             progress=progress,
+            notes=read_card(self.checkpoint.metadata, str(self.path)).notes,
         )
 
     def _n_children(self) -> int:

@@ -91,7 +91,7 @@ def spec_of(model: str, cache_dir: Path | None = None) -> ModelSpec:
     Raises:
         WeightsError: an unknown name, or an unusable file.
     """
-    if known(model):
+    if known(model) and lookup(model).bundled is None:
         return SPECS[lookup(model).name]
     return open_model(checkpoint_path(model, cache_dir=cache_dir))[1]
 

@@ -43,6 +43,7 @@ class Preparer:
     overwrite: bool = False
     children: Children | None = None
     progress: Progress = lambda _event: None
+    notes: Callable[["Job"], tuple[str, ...]] = lambda _job: ()  # what the checkpoint wants said of its answer
 
     def __call__(self, job: "Job") -> Prepared:
         """Everything of a job that needs no network. Errors are kept for the job's turn."""
@@ -52,6 +53,7 @@ class Preparer:
         start = time.perf_counter()
         name = slug(job.name)
         directory = None if self.out is None else self.out / name
+        job = replace(job, notes=(*job.notes, *self.notes(job)))
         prepared = Prepared(job, name, directory)
         try:
             with during("features"):

@@ -5,7 +5,7 @@ A file can never run code. Reads upstream's `torch.save` zip files (weights only
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -17,10 +17,20 @@ from foldline.errors import WeightsError
 
 
 class Checkpoint:
-    """Tensors of one checkpoint file by name; `shapes` is known at once, `read` fetches one tensor from disk."""
+    """Tensors of one checkpoint file by name; `shapes` is known at once, `read` fetches one tensor from disk.
 
-    def __init__(self, path: Path, shapes: dict[str, tuple[int, ...]], read: Callable[[str], Tensor]) -> None:
+    `metadata` is what a safetensors file says of itself, text by name.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shapes: dict[str, tuple[int, ...]],
+        read: Callable[[str], Tensor],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         self.path, self.shapes, self.read = path, shapes, read
+        self.metadata = dict(metadata or {})
 
     def sha256(self) -> str:
         """SHA-256 of the file, hexadecimal."""
@@ -53,12 +63,13 @@ def _open_safetensors(path: Path) -> Checkpoint:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     with file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
 
     def read(name: str) -> Tensor:
         with safe_open(path, framework="pt") as source:
             return source.get_tensor(name)
 
-    return Checkpoint(path, _strip(shapes), lambda name: read(_original(shapes, name)))
+    return Checkpoint(path, _strip(shapes), lambda name: read(_original(shapes, name)), metadata)
 
 
 def _open_torch(path: Path) -> Checkpoint:

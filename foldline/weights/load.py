@@ -12,6 +12,7 @@ from foldline.errors import WeightsError
 from foldline.models.network import Network
 from foldline.models.spec import ModelSpec
 from foldline.weights import protenix
+from foldline.weights.card import read_card
 from foldline.weights.checkpoint import Checkpoint, open_checkpoint
 
 DtypeOf = Callable[[str], torch.dtype]
@@ -48,7 +49,8 @@ def open_model(path: Path) -> tuple[Checkpoint, ModelSpec]:
     """A checkpoint file and its spec, without reading its values."""
     checkpoint = open_checkpoint(path)
     marked = (family.adapter for family in FAMILIES.values() if family.mark in checkpoint.shapes)
-    return checkpoint, next(marked, protenix).read_spec(checkpoint.shapes, str(path))
+    spec = next(marked, protenix).read_spec(checkpoint.shapes, str(path))
+    return checkpoint, read_card(checkpoint.metadata, str(path)).complete(spec)
 
 
 def load_network(path: Path, *, dtype_of: DtypeOf | None = None, device: torch.device | str = "cpu") -> Network:

@@ -241,6 +241,27 @@ def _child(tree: Tree, name: str) -> tuple[str, str]:
     raise KeyError(name)
 
 
+# Sizes that a tensor's axis tells. Where the tensor is missing the preset's stands, and the missing one is named later.
+_BLOCK, _DIFFUSION = "pairformer_stack.blocks.0.", "diffusion_module."
+_SIZES = {
+    "c_s": ("linear_no_bias_s.weight", 0),
+    "c_z": ("linear_no_bias_z_cycle.weight", 0),
+    "c_m": ("msa_module.linear_no_bias_m.weight", 0),
+    "c_s_inputs": ("linear_no_bias_sinit.weight", 1),
+    "c_atom": (_DIFFUSION + "atom_attention_encoder.linear_no_bias_q.weight", 1),
+    "c_atompair": (_DIFFUSION + "atom_attention_encoder.linear_no_bias_cl.weight", 0),
+    "c_token": (_DIFFUSION + "linear_no_bias_s.weight", 0),
+    "c_tri_mul": (_BLOCK + "tri_mul_out.linear_a_p.weight", 0),
+    "c_opm": ("msa_module.blocks.0.outer_product_mean_msa.linear_1.weight", 0),
+    "n_head_tri_att": (_BLOCK + "tri_att_start.linear.weight", 0),
+    "n_head_single": (_BLOCK + "attention_pair_bias.linear_nobias_z.weight", 0),
+    "n_head_token": (_DIFFUSION + "diffusion_transformer.blocks.0.attention_pair_bias.linear_nobias_z.weight", 0),
+    "c_tri_mul_template": ("template_embedder." + _BLOCK + "tri_mul_out.linear_a_p.weight", 0),
+    "n_head_tri_att_template": ("template_embedder." + _BLOCK + "tri_att_start.linear.weight", 0),
+}
+_Q = _BLOCK + "tri_att_start.mha.linear_q.weight"
+
+
 def read_spec(shapes: dict[str, tuple[int, ...]], source: str) -> ModelSpec:
     """The spec of a checkpoint from its tensor names and shapes.
 
@@ -261,7 +282,7 @@ def read_spec(shapes: dict[str, tuple[int, ...]], source: str) -> ModelSpec:
 
     n_template, n_msa = count(r"template_embedder\.pairformer_stack"), count("msa_module")
     atom = r"\.atom_transformer\.diffusion_transformer"
-    block, template = "pairformer_stack.blocks.0.", "template_embedder.pairformer_stack.blocks.0."
+    sizes = {field: shapes[tensor][axis] for field, (tensor, axis) in _SIZES.items() if tensor in shapes}
     spec = replace(
         PROTENIX_MINI if n_msa == 1 else PROTENIX_V1,
         n_pairformer=count("pairformer_stack"),
@@ -272,17 +293,10 @@ def read_spec(shapes: dict[str, tuple[int, ...]], source: str) -> ModelSpec:
         n_atom_encoder=count(r"diffusion_module\.atom_attention_encoder" + atom),
         n_atom_decoder=count(r"diffusion_module\.atom_attention_decoder" + atom),
         n_confidence=count(r"confidence_head\.pairformer_stack"),
-        c_z=shapes["linear_no_bias_z_cycle.weight"][0],
-        c_m=shapes["msa_module.linear_no_bias_m.weight"][0],
-        c_tri_mul=shapes[block + "tri_mul_out.linear_a_p.weight"][0],
-        n_head_tri_att=shapes[block + "tri_att_start.linear.weight"][0],
+        **sizes,
     )
-    if n_template:
-        spec = replace(
-            spec,
-            c_tri_mul_template=shapes[template + "tri_mul_out.linear_a_p.weight"][0],
-            n_head_tri_att_template=shapes[template + "tri_att_start.linear.weight"][0],
-        )
+    if _Q in shapes:
+        spec = replace(spec, c_tri_att=shapes[_Q][0] // spec.n_head_tri_att)
     return replace(spec, fp32_confidence_to=0) if spec.c_z > PROTENIX_V1.c_z else spec
 
 

@@ -15,7 +15,10 @@ CACHE_SCHEMA = "v1"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One published checkpoint. `size` (bytes) and `sha256` are None where its publisher does not state them."""
+    """One published checkpoint. `size` (bytes) and `sha256` are None where its publisher does not state them.
+
+    `bundled` is the file of one that is part of the package and has no address; it needs no fetching.
+    """
 
     name: str
     summary: str
@@ -25,6 +28,7 @@ class Entry:
     licence: str = "Apache-2.0"
     size: int | None = None
     sha256: str | None = None
+    bundled: Path | None = None
 
 
 def _protenix(name: str, summary: str, *aliases: str) -> Entry:
@@ -39,13 +43,23 @@ ENTRIES = (
     _protenix("protenix_mini_default_v0.5.0", "134 M parameters, 5 sampler steps, no templates", "protenix-mini"),
     _protenix("protenix_tiny_default_v0.5.0", "110 M parameters, 5 sampler steps, no templates", "protenix-tiny"),
 )
+# Part of the package: nothing to fetch. Its hash is that of the file that tools/train_demo wrote.
+DEMO = Entry(
+    name="demo",
+    summary="3.4 M parameters, has memorised a few structures and can predict nothing else (docs/demo_model.md)",
+    url="",
+    size=0,
+    sha256="",
+    bundled=Path(__file__).with_name("demo.safetensors"),
+)
+BUNDLED = (DEMO,)
 # Published under these names, and read by no network that is built here.
 UNREADABLE = {
     "protenix_base_constraint_v0.5.0": "it reads constraints and ESM embeddings",
     "protenix_mini_esm_v0.5.0": "it reads ESM embeddings",
     "protenix_mini_ism_v0.5.0": "it reads ISM embeddings",
 }
-_BY_NAME = {name: entry for entry in ENTRIES for name in (entry.name, *entry.aliases)}
+_BY_NAME = {name: entry for entry in (*ENTRIES, *BUNDLED) for name in (entry.name, *entry.aliases)}
 
 
 def known(name: str) -> bool:
@@ -71,7 +85,9 @@ def lookup(name: str) -> Entry:
 
 
 def cached_path(entry: Entry, cache_root: Path) -> Path:
-    """Where a checkpoint lies once fetched."""
+    """Where a checkpoint lies once fetched; a bundled one is there already."""
+    if entry.bundled is not None:
+        return entry.bundled
     return cache_root / "checkpoints" / CACHE_SCHEMA / f"{entry.name}.pt"
 
 
@@ -100,6 +116,8 @@ def checkpoint_path(model: str | Path, *, cache_dir: Path | None = None) -> Path
         if isinstance(model, Path) or len(path.parts) > 1 or path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
             raise WeightsError(f"{path}: no such checkpoint file")
     entry = lookup(name)
+    if entry.bundled is not None:
+        return entry.bundled
     path = cached_path(entry, cache_root_of(cache_dir))
     if not path.is_file():
         raise WeightsError(
