@@ -13,6 +13,7 @@ from pages import ROOT
 
 from foldline.config import EngineConfig
 from foldline.inputs import Ligand, Polymer, read_jobs, schema, slug
+from foldline.search.settings import SearchSettings
 
 EXAMPLES = ROOT / "examples"
 SMALL = ("--model", "protenix-v1", "--samples", "1", "--steps", "2", "--recycles", "0")
@@ -129,8 +130,10 @@ def test_python(desk: Any) -> None:
 def test_the_settings_file_shows_every_setting_with_its_default() -> None:
     text = (EXAMPLES / "settings.toml").read_text()
     active = tomllib.loads(text)
-    shown = tomllib.loads(re.sub(r"(?m)^# (?=\w+ = )", "", text))
+    shown = tomllib.loads(re.sub(r"(?m)^# (?=\w+ = |\[)", "", text))
     assert set(shown) == {field.name for field in fields(EngineConfig)}
+    assert set(shown["search"]) == {field.name for field in fields(SearchSettings)}
+    SearchSettings.make(shown["search"])
     assert EngineConfig.make(EXAMPLES / "settings.toml") == EngineConfig()
     for field in fields(EngineConfig):
         if field.name in active:

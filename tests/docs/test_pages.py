@@ -24,6 +24,9 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "scripts/upstream-env DIR"): "it downloads",
     ("README.md", "scripts/clients-env DIR"): "it downloads",
     ("README.md", ".ci/run"): "it runs the tests",
+    ("docs/numerics.md", "scripts/upstream-env DIR"): "it downloads",
+    ("docs/numerics.md", "scripts/test --upstream-python=DIR/bin/python tests/fidelity"): "it runs upstream",
+    ("docs/performance.md", BENCH): "it takes a minute",
     (
         "docs/output.md",
         "foldline predict out/failed_jobs.json --out out --max-memory 40GB",
