@@ -3,14 +3,13 @@
     python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--whole] [--shared] [--write results/kills.txt]
 
 The smallest random network on a CPU; a process of its own for every run, killed with SIGKILL at a moment drawn evenly
-from its whole life. The process is a fork of one that has imported everything, so that its life is all work; with
+from its whole life. The process is a fork of one that has run before, so that its life is all work; with
 --whole it is a new interpreter, most of whose life goes into imports. What is looked at after each kill:
 tests/survival/killing.py. With --shared, jobs and seeds share forward passes, and files are compared up to the last
 digits of their numbers.
 """
 
 import argparse
-import importlib
 import sys
 import tempfile
 import time
@@ -25,12 +24,6 @@ from killing import ALONE, Forked, Tormentor, start  # noqa: E402
 from upstream_layout import small_network, state  # noqa: E402
 
 
-def load_all() -> None:
-    """Import what a run imports on its way."""
-    for name in ("cli.run", "engine", "features.featuriser", "inputs", "outputs.layout", "outputs.journal"):
-        importlib.import_module(f"foldline.{name}")
-
-
 def main() -> int:
     """Print every kill and the tally; an AssertionError tells what was broken."""
     parser = argparse.ArgumentParser(description="Kill foldline predict at random moments.")
@@ -42,7 +35,6 @@ def main() -> int:
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     begin = time.monotonic()
-    load_all()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         torch.set_num_threads(1)

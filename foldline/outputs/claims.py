@@ -66,8 +66,8 @@ class Claims:
     def wait(self, name: str, fingerprint: str, on_poll: Callable[[], None]) -> Claim:
         """Wait until the process that has the job is done with it: FINISHED, or MINE where it left no result.
 
-        It stays ours as `take` has it. `on_poll` is called about twice a second. A result that another process made meanwhile counts even where
-        results are overwritten: it is as new as one of ours.
+        It stays ours as `take` has it. `on_poll` is called about twice a second. A result that another process made
+        meanwhile counts even where results are overwritten: it is as new as one of ours.
         """
         while (claim := self.take(name, fingerprint)) is Claim.BUSY:
             on_poll()

@@ -216,7 +216,7 @@ def _remove_scratch(directory: Path, name: str) -> None:
     """Remove what a killed run was writing. A job's folder has one writer at a time."""
     for folder in (directory, *directory.glob("seed-*_*")):
         for path in folder.glob(".*.tmp"):
-            if path.name.startswith(f".{name}_"):
+            if path.name.lstrip(".").startswith(f"{name}_"):  # the journal's own name has a dot too
                 path.unlink(missing_ok=True)
 
 

@@ -146,7 +146,8 @@ def test_what_a_run_killed_at_its_end_left_is_removed(
 ) -> None:
     write_prediction(tmp_path, small, [random_samples(small.topology, 1, 1)], "{}", {})
     whole = files(tmp_path)
-    for name in (f".{small.name}_progress.json", f".{small.name}_run.json.12-ab.tmp"):
+    left = ("{}_progress.json", "{}_run.json.12-ab.tmp", ".{}_progress.json.12-ab.tmp")
+    for name in (f".{name.format(small.name)}" for name in left):
         (tmp_path / name).write_text("{}")
     tidy(tmp_path, small.name)
     assert files(tmp_path) == whole
