@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ class InProcess:
         workers = ahead if threads is None else min(ahead, threads)
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="foldline") if ahead else None
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Future[Result]]:
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Future[Result], None, None]:
         """See `Executor.map`."""
         if self._pool is None:
             yield from (_run(function, item) for item in items)

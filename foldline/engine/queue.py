@@ -6,6 +6,7 @@ Knows the order of things; what a stage does is told elsewhere.
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -94,8 +95,9 @@ class Queue:
         """Predictions, by buckets in the order of their first jobs; jobs of other processes come last."""
         left: list[Prepared] = []
         before: list[Ending] = []
-        with self.after:
-            ahead = (future.result() for future in executor.map(self.preparer, in_order(jobs, self.machine.buckets)))
+        made = executor.map(self.preparer, in_order(jobs, self.machine.buckets))
+        with self.after, closing(made):  # however this ends, what is not begun is not made
+            ahead = (future.result() for future in made)
             for members in rounds(ahead, self._fits, self._is_full):
                 start = time.perf_counter()
                 now = self._round(members, left)

@@ -100,7 +100,7 @@ def advance(run: Run, group: Group, plan: Plan) -> None:
         group.batch = make_batch(group.lanes, plan.bucket, run.device, run.network.spec.max_msa)
         run_trunk(run, group, plan, ops)
         clock.lap("trunk")
-        release_memory(run.device)
+        _trim(run.device)
     trunk, batch = group.trunk, group.batch
     assert trunk is not None and batch is not None
     if not group.is_drawn(run.options.n_sample):
@@ -109,13 +109,19 @@ def advance(run: Run, group: Group, plan: Plan) -> None:
         trunk.settle(rests=plan.park_pair)
         run_diffusion(run, group, plan, ops)
         clock.lap("diffusion")
-        release_memory(run.device)
+        _trim(run.device)
     group.stage = "confidence"
     run.weights("confidence", plan)
     trunk.settle(rests=plan.park_pair)
     run_confidence(run, group, plan, ops)
     clock.lap("confidence")
-    release_memory(run.device)
+    _trim(run.device)
+
+
+def _trim(device: torch.device | str) -> None:
+    """Give a finished stage's memory back on a CPU; an accelerator's allocator keeps it, as asking again takes time."""
+    if torch.device(device).type == "cpu":
+        release_memory(device)
 
 
 def run_trunk(run: Run, group: Group, plan: Plan, ops: Ops) -> None:

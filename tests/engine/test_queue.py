@@ -316,13 +316,18 @@ def test_memory_does_not_grow_with_seeds_samples_or_jobs(checkpoint: Path) -> No
     assert many <= few * 1.02 and left <= 1024 and also <= 1024
 
 
+def living() -> int:
+    """Features and samples that are in memory."""
+    gc.collect()
+    return sum(type(one) in (Features, Samples) for one in gc.get_objects())
+
+
 def test_a_queue_holds_few_jobs_at_a_time(checkpoint: Path, tmp_path: Path) -> None:
     """The one that runs, the one that is being written, and those made ahead; nothing of the others is left."""
-    engine, held = an_engine(checkpoint, samples=1), []
+    engine, held, before = an_engine(checkpoint, samples=1), [], living()
     for prediction in engine.predict((a_job(f"five-{i}") for i in range(9)), out=tmp_path):
         assert prediction.error is None
-        gc.collect()
-        held.append(sum(type(one) in (Features, Samples) for one in gc.get_objects()))
+        held.append(living() - before)
     assert len(held) == 9 and max(held) <= 4 and held[-1] <= 1
 
 
