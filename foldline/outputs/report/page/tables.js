@@ -105,9 +105,17 @@ function showPairs(sample = pairsView.sample) {
 
 const STAGE_NAMES = { features: "Features", trunk: "Trunk", diffusion: "Diffusion", confidence: "Confidence", write: "Writing" };
 
+// The timed stage that a step of the plan belongs to; everything before the diffusion is the trunk.
+function stageOf(step, timed) {
+  if (timed.includes(step)) return step;
+  return ["diffusion", "confidence"].find((name) => step.startsWith(name)) || "trunk";
+}
+
 function stagesTable() {
   const seconds = record.run.seconds || {}, bytes = (record.run.plan || {}).stage_bytes || {};
-  const names = [...new Set([...Object.keys(seconds), ...Object.keys(bytes)])].filter((name) => name !== "total");
+  const timed = Object.keys(seconds).filter((name) => name !== "total");
+  const steps = Object.keys(bytes);
+  const names = [...new Set([...timed, ...steps.map((step) => stageOf(step, timed))])];
   const table = byId("stages");
   if (!names.length) {
     byId("stages-note").textContent = "The record of the run has no times.";
@@ -116,11 +124,14 @@ function stagesTable() {
   const longest = Math.max(...names.map((name) => seconds[name] || 0), 1e-9);
   const body = element("tbody");
   for (const name of names) {
-    const spent = seconds[name];
+    const own = steps.filter((step) => stageOf(step, timed) === name), spent = seconds[name];
     body.append(element("tr", {}, element("th", { scope: "row", text: STAGE_NAMES[name] || name }),
       element("td", { class: "bar" }, element("i", { style: { width: `${(100 * (spent || 0)) / longest}%` } })),
       element("td", { class: "number", text: spent === undefined ? "–" : `${spent.toFixed(1)} s` }),
-      element("td", { class: "number", text: bytes[name] === undefined ? "–" : `${gib(bytes[name])}` })));
+      element("td", { class: "number", text: own.length ? gib(Math.max(...own.map((step) => bytes[step]))) : "–" })));
+    for (const step of own.length > 1 ? own : []) {
+      body.append(element("tr", { class: "step" }, element("th", { scope: "row", colspan: "3", text: step }), element("td", { class: "number", text: gib(bytes[step]) })));
+    }
   }
   const head = element("tr", {}, element("th", { scope: "col", text: "Stage" }), element("td"),
     element("th", { scope: "col", class: "number", text: "Time" }), element("th", { scope: "col", class: "number", text: "Memory" }));
@@ -129,7 +140,8 @@ function stagesTable() {
     element("td", { class: "number", text: record.run.peak_bytes ? `${gib(record.run.peak_bytes)}*` : "–" }));
   table.append(element("thead", {}, head), body, element("tfoot", {}, foot));
   const perSeed = record.run.seconds_per_seed || [];
-  const each = perSeed.length > 1 ? ` Seeds: ${perSeed.map((entry) => `${entry.seed} took ${Object.entries(entry).filter(([key]) => key !== "seed").reduce((sum, [, value]) => sum + value, 0).toFixed(1)} s`).join(", ")}.` : "";
+  const spentBy = (entry) => Object.entries(entry).filter(([key]) => key !== "seed").reduce((sum, [, value]) => sum + value, 0);
+  const each = perSeed.length > 1 ? ` ${perSeed.map((entry) => `Seed ${entry.seed} took ${spentBy(entry).toFixed(1)} s`).join(", ")}.` : "";
   byId("stages-note").textContent = `Memory of a stage is what the plan foresaw${record.run.peak_bytes ? "; * was measured" : ""}.${each}`;
 }
 
@@ -140,12 +152,12 @@ const RUN_NAMES = {
   steps: "Diffusion steps", samples: "Samples per seed", seeds: "Seeds", mc_dropout: "Dropout",
 };
 const PLAN_NAMES = {
-  bucket: "Padded to (tokens, atoms)", trunk_dtype: "Precision of the trunk", diffusion_dtype: "of the diffusion", confidence_dtype: "of the confidence",
+  bucket: "Padded to (tokens, atoms)", trunk_dtype: "Precision of the trunk", diffusion_dtype: "Precision of the diffusion", confidence_dtype: "Precision of the confidence",
   rows: "Rows at once", sample_batch: "Samples at once", seed_batch: "Seeds in one trunk pass", diffusion_batch: "Seeds × samples in one diffusion pass",
   job_batch: "Jobs in one pass", keep_biases: "Attention biases kept between steps", staged_weights: "Weights loaded stage by stage",
   park_template: "Pair tensor put away during templates", park_pair: "Pair tensor put away while sampling",
 };
-const TOLD_ELSEWHERE = ["plan", "seconds", "seconds_per_seed", "peak_bytes", "warnings", "fingerprint", "stage_bytes"];
+const TOLD_ELSEWHERE = ["plan", "seconds", "seconds_per_seed", "peak_bytes", "warnings", "fingerprint", "stage_bytes", "best"];
 
 function told(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
@@ -162,7 +174,7 @@ function factsList() {
     const keys = [...Object.keys(names), ...Object.keys(values).filter((key) => !(key in names))];
     for (const key of keys) {
       const value = values[key];
-      if (TOLD_ELSEWHERE.includes(key) || value === undefined || value === null || value === "") continue;
+      if (TOLD_ELSEWHERE.includes(key) || value === undefined || value === null || value === "" || value.length === 0) continue;
       const text = told(value);
       byId("facts").append(element("div", { class: text.length > 40 ? "wide" : "" },
         element("dt", { text: names[key] || key.replaceAll("_", " ") }), element("dd", { text })));
