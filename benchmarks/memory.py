@@ -1,9 +1,11 @@
 """Peak live device bytes of every stage at one size, ours beside upstream Protenix's; nothing is computed.
 
-    memory.py [--tokens 10000] [--atoms 80000] [--msa-rows 1024] [--samples 5] [--model v1|v2] [--upstream-python PY]
+    memory.py [--tokens 10000] [--atoms 80000] [--msa-rows 1024] [--samples 5] [--model v1|v2] [--memory 60GiB]
+              [--upstream-python PY]
 
-Ours: fake tensors, all weights included. Upstream: its own code on the meta device (reference/protenix/memtrace.py),
-every stage above what is resident, which a line tells. Bound: 60 GiB for v1 at 10,000 tokens, weights included.
+Ours: fake tensors, the plan for --memory, all weights included. Upstream: its own code on the meta device
+(reference/protenix/memtrace.py), every stage above what is resident, which a line tells. Bound: 60 GiB for v1 at 10,000
+tokens in every stage, weights included.
 """
 
 import argparse
@@ -14,8 +16,10 @@ from pathlib import Path
 
 import torch
 
+from foldline.config import EngineConfig
 from foldline.engine.memory_bench import measure
-from foldline.engine.plan import Sizes
+from foldline.engine.plan import Sizes, leanest, plan
+from foldline.errors import DoesNotFit
 from foldline.models.spec import PROTENIX_V1, PROTENIX_V2
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,11 +30,11 @@ PHASES = {
     "input embedder": "input_embedder",
     "template embedder": "template_embedder (4 templates)",
     "MSA module": "msa_module",
-    "pairformer block": "pairformer block",
+    "pairformer": "pairformer block",
     "distogram": "distogram_head + softmax + contact",
-    "diffusion, prepare": "diffusion prepare_cache pair_z",
-    "diffusion, step of 5": "diffusion_module step, N_sample=5",
-    "confidence, one sample": "confidence_head, one sample",
+    "diffusion, conditioning": "diffusion prepare_cache pair_z",
+    "diffusion, step": "diffusion_module step, N_sample=5",
+    "confidence": "confidence_head, one sample",
 }
 
 
@@ -53,29 +57,41 @@ def main() -> int:
     parser.add_argument("--atoms", type=int, default=80_000)
     parser.add_argument("--msa-rows", type=int, default=1024)
     parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--memory", default="60GiB")
     parser.add_argument("--model", choices=["v1", "v2"], default="v1")
     parser.add_argument("--upstream-python")
     args = parser.parse_args()
     spec = PROTENIX_V1 if args.model == "v1" else PROTENIX_V2
     sizes = Sizes(args.tokens, args.atoms, args.msa_rows, args.samples)
-    report = measure(spec, sizes, torch.bfloat16)
+    memory = EngineConfig.make(max_memory=args.memory).max_memory or 0
+    try:
+        chosen = plan(sizes, spec, memory, dtype=torch.bfloat16, device="cuda")
+    except DoesNotFit as error:
+        print(error)
+        chosen = leanest(sizes, spec, dtype=torch.bfloat16, device="cuda")
+    report = measure(chosen)
     resident, theirs = upstream(args) if args.upstream_python else ("", {})
     print(
-        f"{args.model}, {args.tokens} tokens, {args.atoms} atoms, {args.msa_rows} rows, bf16, torch {torch.__version__}"
+        f"{args.model}, {args.tokens} tokens, {args.atoms} atoms, {args.msa_rows} rows, {args.samples} samples, bf16, "
+        f"torch {torch.__version__}"
     )
     print(f"ours: weights {report.weights / GIB:.2f} GiB included in every stage")
+    kept = {k: chosen.record()[k] for k in ("rows", "diffusion_batch", "keep_biases", "park_template", "park_pair")}
+    print(f"plan for {args.memory}: {kept}")
     print(f"upstream, not included in its column: {resident.strip('= ')}")
-    print(f"{'stage':28}{'ours GiB':>10}{'upstream GiB above resident':>30}")
-    for stage in report.stages:
+    print(f"{'stage':26}{'ours GiB':>10}{'predicted':>11}{'host GiB':>10}{'upstream GiB above resident':>30}")
+    for stage in report.stages.values():
         other = theirs.get(PHASES.get(stage.stage, ""))
-        print(f"{stage.stage:28}{stage.device / GIB:10.2f}{'' if other is None else f'{other:.2f}':>30}")
-    later = ("template", "confidence")
-    held = max(s.device for s in report.stages if not s.stage.startswith(later)) / GIB
-    if (args.model, args.tokens) == ("v1", 10_000):
+        predicted = chosen.stage_bytes[stage.stage] / GIB
         print(
-            f"trunk and diffusion: {held:.2f} GiB, bound {BOUND} GiB (template step and confidence: not offloaded yet)"
+            f"{stage.stage:26}{stage.device / GIB:10.2f}{predicted:11.2f}{stage.host / GIB:10.2f}"
+            f"{'' if other is None else f'{other:.2f}':>30}"
         )
-        return int(held > BOUND)
+    host = max(stage.host for stage in report.stages.values())
+    print(f"peak: {report.peak / GIB:.2f} GiB on the device, {host / GIB:.2f} GiB of tensors on the host")
+    if (args.model, args.tokens) == ("v1", 10_000):
+        print(f"bound {BOUND} GiB on the device")
+        return int(report.peak / GIB > BOUND)
     return 0
 
 

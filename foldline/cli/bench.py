@@ -49,8 +49,8 @@ def memory(
     print(f"all weights are counted in every stage: {report.weights / GIB:.3f} GiB")
     rows = [("stage", "device GiB", "predicted GiB", "host GiB")]
     for s in report.stages.values():
-        sizes_of = (s.device, chosen.stage_bytes[s.stage], s.host)
-        rows.append((s.stage, *(f"{size / GIB:.3f}" for size in sizes_of)))
+        predicted = chosen.stage_bytes[s.stage]
+        rows.append((s.stage, f"{s.device / GIB:.3f}", f"{predicted / GIB:.3f}", f"{s.host / GIB:.3f}"))
     for name, *columns in rows:
         print("  ".join([name.ljust(max(len(row[0]) for row in rows)), *(word.rjust(13) for word in columns)]))
     print(f"peak {report.peak / GIB:.3f} GiB, predicted {chosen.peak_bytes / GIB:.3f} GiB")

@@ -24,6 +24,7 @@ from foldline.engine.offload import release_memory
 from foldline.engine.plan import Plan
 from foldline.engine.runner import Run, RunOptions, run_pass
 from foldline.layers.atoms import Atoms
+from foldline.layers.primitives import Blocks
 from foldline.layers.relative import Positions
 from foldline.layers.template import Template
 from foldline.models import Batch, ModelSpec, Network
@@ -199,7 +200,7 @@ def _one_block_each(network: Network, p: Plan) -> list[torch.nn.Module]:
     if trunk.template_embedder is not None:
         trunk.template_embedder.blocks = trunk.template_embedder.blocks[:1]
     if not p.keep_biases:
-        diffusion.blocks = diffusion.blocks[:2]
+        diffusion.blocks = Blocks(list(diffusion.blocks)[:2])
     return kept
 
 

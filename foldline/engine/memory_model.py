@@ -8,13 +8,16 @@ Letters as in the code: n tokens, P = lanes n^2 pairs, A atoms, r, q, w position
 
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from foldline.models.spec import ModelSpec
-from foldline.ops import Rows, row_blocks
+from foldline.ops import row_blocks
 from foldline.ops.window_attention import N_KEY, N_QUERY, n_window
+
+if TYPE_CHECKING:
+    from foldline.engine.plan import Plan
 
 Terms = dict[str, int]
 # stages in the order in which they run, and whose weights they need
@@ -45,30 +48,6 @@ class Sizes:
     n_seed: int = 1
 
 
-class Settings(Protocol):
-    """What of a plan decides memory."""
-
-    trunk_dtype: torch.dtype
-    diffusion_dtype: torch.dtype
-    confidence_dtype: torch.dtype
-    rows: Rows
-    seed_batch: int
-    diffusion_batch: int
-    keep_biases: bool
-    staged_weights: bool
-    park_template: bool
-    park_pair: bool
-
-    @property
-    def seed_group(self) -> int:
-        """Seeds whose trunk results are held."""
-        ...
-
-    def dtype_of(self, name: str) -> torch.dtype:
-        """Precision of a parameter."""
-        ...
-
-
 class Block(NamedTuple):
     """Positions of the first row block, of the largest that follows (0: none does) and of the last."""
 
@@ -90,7 +69,7 @@ class Block(NamedTuple):
         return max(alone * self.full, left * self.full + (alone if new is None else new) * self.next)
 
 
-def stage_terms(sizes: Sizes, spec: ModelSpec, p: Settings) -> dict[str, Terms]:
+def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     """Bytes of every term of every stage, at the moment when the stage holds most."""
     weights = parameter_bytes(spec, p)
     model = _Model(sizes, spec, p)
@@ -111,7 +90,7 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: Settings) -> dict[str, Terms]:
     return {name: terms for name, terms in stages.items() if name != "template embedder" or spec.n_template}
 
 
-def process_terms(sizes: Sizes, spec: ModelSpec, p: Settings) -> dict[str, Terms]:
+def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     """What a CPU process holds beside live tensors, for every stage.
 
     Row blocks are small enough to come from the heap, which keeps about one set of them when they are freed.
@@ -122,7 +101,7 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: Settings) -> dict[str, Terms
     return {name: {"process": PROCESS_BYTES, "heap": block * items[stage].itemsize} for name, stage in STAGES.items()}
 
 
-def parameter_bytes(spec: ModelSpec, p: Settings) -> dict[str, int]:
+def parameter_bytes(spec: ModelSpec, p: "Plan") -> dict[str, int]:
     """Bytes of the weights of each stage in the plan's precision."""
     total = {"trunk": 0, "diffusion": 0, "confidence": 0}
     for part, count in _parameters(spec).items():
@@ -148,7 +127,7 @@ def _parameters(spec: ModelSpec) -> dict[str, int]:
 class _Model:
     """The terms of every stage for one job and one plan."""
 
-    def __init__(self, sizes: Sizes, spec: ModelSpec, p: Settings) -> None:
+    def __init__(self, sizes: Sizes, spec: ModelSpec, p: "Plan") -> None:
         self.sizes, self.spec, self.p = sizes, spec, p
         self.n, self.a, self.m = sizes.n_token, sizes.n_atom, min(sizes.n_msa, spec.max_msa)
         self.trunk, self.diff, self.conf = (d.itemsize for d in (p.trunk_dtype, p.diffusion_dtype, p.confidence_dtype))

@@ -84,6 +84,7 @@ def _chunks(x: Tensor) -> tuple[Tensor, ...]:
 def _lock_pages(owner: object, x: Tensor) -> None:
     """Page-lock the host memory of x while `owner` lives; where that is refused, copies are slower and no more."""
     runtime = torch.cuda.cudart()
+    assert runtime is not None
     if int(runtime.cudaHostRegister(x.data_ptr(), x.nbytes, 0)) == 0:
         weakref.finalize(owner, lambda kept: runtime.cudaHostUnregister(kept.data_ptr()), x)
 
