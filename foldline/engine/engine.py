@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import weakref
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,8 +222,17 @@ class Engine:
             overwrite=self.config.overwrite,
             children=self._children if self._children.count else None,
             progress=progress,
+            search=self._search(),
             notes=read_card(self.checkpoint.metadata, str(self.path)).notes,
         )
+
+    def _search(self) -> "Callable[[Job, Listener], Job] | None":
+        """What gives jobs the alignments that they lack, where databases are configured and wanted."""
+        if self.config.msa == "none" or self.config.stage == "infer" or not self.config.search:
+            return None
+        from foldline.search.jobs import job_search
+
+        return job_search(self.config.search, self.config.cache_root)
 
     def _n_children(self) -> int:
         """Processes that featurise: some for an accelerator, none on a CPU, whose time is the network's."""

@@ -43,6 +43,7 @@ class Preparer:
     overwrite: bool = False
     children: Children | None = None
     progress: Progress = lambda _event: None
+    search: Callable[["Job", Progress], "Job"] | None = None  # gives a job the alignments that it lacks
     notes: Callable[["Job"], tuple[str, ...]] = lambda _job: ()  # what the checkpoint wants said of its answer
 
     def __call__(self, job: "Job") -> Prepared:
@@ -56,6 +57,11 @@ class Preparer:
         job = replace(job, notes=(*job.notes, *self.notes(job)))
         prepared = Prepared(job, name, directory)
         try:
+            if self.search is not None:
+                with during("search"):
+                    prepared.job = job = self.search(job, self.progress)
+                prepared.seconds["search"] = round(time.perf_counter() - start, 4)
+                start = time.perf_counter()
             with during("features"):
                 prepared.data_json = to_json(job, inline=True)
                 prepared.fingerprint = self.fingerprint(prepared.data_json)
@@ -68,7 +74,7 @@ class Preparer:
             prepared.error = error
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
             prepared.error = InternalError(error)
-        prepared.seconds = {"features": round(time.perf_counter() - start, 4)}
+        prepared.seconds["features"] = round(time.perf_counter() - start, 4)
         return prepared
 
     def _features(self, job: "Job") -> "Featurised":

@@ -3,17 +3,19 @@
 Which chains are searched for follows AlphaFold 3 (data/pipeline.py:477-560). Knows jobs; not how a search is made.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from foldline.execute import Event, Progress
 from foldline.inputs.af3_json import to_json
 from foldline.inputs.job import Entity, Job, Polymer, Text
 from foldline.inputs.text import read_text
 from foldline.search.files import write_whole
 from foldline.search.recipes import Kind
-from foldline.search.stage import Alignments, Chain, Searcher
+from foldline.search.settings import SearchSettings
+from foldline.search.stage import Alignments, Chain, Searcher, searcher_of
 
 
 def lacks_alignment(entity: Entity) -> bool:
@@ -32,6 +34,29 @@ def searched(jobs: Sequence[Job], searcher: Searcher) -> list[Job]:
     wanted = [_chain(entity) for job in jobs for entity in job.entities if lacks_alignment(entity)]
     found = searcher.alignments(wanted) if wanted else {}
     return [_filled(job, found, searcher) for job in jobs]
+
+
+def job_search(table: Mapping[str, object], cache_root: Path) -> Callable[[Job, Progress], Job] | None:
+    """What gives a job the alignments that it lacks, in any thread; None where no database is configured.
+
+    `table` is the [search] table of the configuration. Errors of the search are `SearchError`s.
+
+    Raises:
+        InputError: a bad setting.
+    """
+    if SearchSettings.make(table).is_empty:
+        return None
+
+    def search(job: Job, progress: Progress) -> Job:
+        if not any(lacks_alignment(entity) for entity in job.entities):
+            return job
+        progress(Event(job.name, "search"))
+        with searcher_of(
+            table, cache_root, lambda message: progress(Event(job.name, "search", message=message))
+        ) as one:
+            return searched([job], one)[0]
+
+    return search
 
 
 def _chain(entity: Entity) -> Chain:

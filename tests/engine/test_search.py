@@ -1,0 +1,56 @@
+"""A chain without an alignment is searched for where databases are configured, and only there."""
+
+import json
+from pathlib import Path
+
+import torch
+from upstream_layout import small_network, state
+
+from foldline.config import EngineConfig
+from foldline.engine import Engine, Prediction
+from foldline.errors import InputError, SearchError
+from foldline.execute import Event
+from foldline.inputs import Job
+from foldline.inputs.job import Polymer
+
+SEQUENCE = "MKWVTFISLLFLFSSAYSRGVFRRDAHKSEVAHRFKDLGEE"
+
+
+def run(tmp_path: Path, events: list[Event], **given: object) -> Prediction:
+    path = tmp_path / "small.pt"
+    torch.save({"model": state(small_network(), "module.")}, path)
+    settings = {"samples": 1, "steps": 1, "recycles": 0, "device": "cpu", "threads": 1, "cache_dir": tmp_path / "cache"}
+    engine = Engine(path, config=EngineConfig(**(settings | given)))
+    job = Job("lone", (1,), (Polymer("protein", ("A",), SEQUENCE),))
+    (prediction,) = engine.predict([job], out=tmp_path / "out", progress=events.append)
+    return prediction
+
+
+def test_the_way_from_a_bare_sequence(tmp_path: Path) -> None:
+    database = tmp_path / "u.fasta"
+    database.write_text(f">UniRef90_X one\n{SEQUENCE[2:]}\n>UniRef90_Y two\n{SEQUENCE[:-3].replace('FLF', 'FIF')}\n")
+    search = {"databases": {"uniref90": str(database), "uniprot": str(database)}, "threads": 1}
+    events: list[Event] = []
+    prediction = run(tmp_path, events, search=search)
+    assert prediction.error is None
+    assert any("small_bfd, mgnify" in note for note in prediction.warnings)
+    assert [event.message for event in events if event.stage == "search"][1] == "searching uniref90 for 1 sequence"
+    written = json.loads((tmp_path / "out/lone/lone_data.json").read_text())["sequences"][0]["protein"]
+    assert written["unpairedMsa"].count(">") == 3
+    assert written["pairedMsa"].count(">") == 3
+    again = run(tmp_path, events, search=search)
+    assert again.skipped
+    assert sum(event.message.startswith("searching") for event in events) == 2
+
+
+def test_infer_does_not_search(tmp_path: Path) -> None:
+    prediction = run(tmp_path, [], search={"databases": {"uniref90": "nowhere"}}, stage="infer")
+    assert isinstance(prediction.error, InputError)
+    assert "chain A has no unpaired and no paired alignment" in str(prediction.error)
+
+
+def test_a_search_that_fails_is_the_jobs_error(tmp_path: Path) -> None:
+    prediction = run(tmp_path, [], search={"databases": {"uniref90": "nowhere"}})
+    assert isinstance(prediction.error, SearchError)
+    assert prediction.error.stage == "search"
+    assert "the database uniref90 (nowhere) is not in" in str(prediction.error)
