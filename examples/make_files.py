@@ -1,4 +1,4 @@
-"""Makes the alignments and templates that the examples name: made-up homologs and a helical hairpin from ideal angles.
+"""Makes what the examples name: alignments and a database of made-up homologs, a helical hairpin from ideal angles.
 
 usage: python examples/make_files.py [FOLDER]     (default: the folder of this file)
 """
@@ -13,6 +13,7 @@ import gemmi
 
 CHAINS = {"a": "GIVEQCCTSICSLYQLENYCN", "b": "FVNQHLCGSHLVEALYLVCGERGFFYTPKT"}
 RNA = "GGCACUUCGGUGCC"
+SEARCHED = "MERPYACPVESCDRRFSRSDELTRHIRIHTGQKPFQCRICMRNFSRSDHLTTHIRTHTGE"
 HAIRPIN = "SKEEALKKLEELLKKAEGDPELVKRALELAAELLRRA"
 N_HOMOLOG, N_PAIRED = 12, 6
 HELIX = (-57.0, -47.0)  # phi, psi in degrees
@@ -24,6 +25,7 @@ def main(folder: Path) -> None:
     """Write every file below `folder`; the same bytes each time."""
     (folder / "msa").mkdir(parents=True, exist_ok=True)
     (folder / "templates").mkdir(exist_ok=True)
+    (folder / "database").mkdir(exist_ok=True)
     for number, (chain, sequence) in enumerate(CHAINS.items()):
         dice = random.Random(number)
         rows = [changed(sequence, "ACDEFGHIKLMNPQRSTVWY", dice) for _ in range(N_HOMOLOG)]
@@ -35,6 +37,10 @@ def main(folder: Path) -> None:
     dice = random.Random(7)
     rows = [(f"homolog_{i}", changed(RNA, "ACGU", dice)) for i in range(N_HOMOLOG)]
     write(folder / "msa" / "rna.a3m.gz", RNA, rows)
+    dice = random.Random(8)
+    entries = [changed(SEARCHED, "ACDEFGHIKLMNPQRSTVWY", dice).replace("-", "").upper() for _ in range(N_HOMOLOG)]
+    text = "".join(f">made_up_{i}\n{entry}\n" for i, entry in enumerate(entries))
+    (folder / "database" / "small.fasta").write_text(text)
     structure = hairpin(HAIRPIN)
     options = gemmi.PdbWriteOptions(ter_records=True, end_record=True)
     (folder / "templates" / "hairpin.pdb").write_text(structure.make_pdb_string(options))

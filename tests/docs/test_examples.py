@@ -33,7 +33,8 @@ def test_an_example_is_predicted(desk: Any, name: str) -> None:
     searched = any(
         isinstance(e, Polymer) and e.kind != "dna" and e.unpaired_msa is None for j in jobs for e in j.entities
     )
-    done = desk.run("predict", f"examples/{name}", "--out", "out", *SMALL, *(("--msa", "none") if searched else ()))
+    more = ("--config", "examples/search.toml") if name == "searched.json" else ("--msa", "none") if searched else ()
+    done = desk.run("predict", f"examples/{name}", "--out", "out", *SMALL, *more)
     assert done.code == 0, done.err
     for job in jobs:
         folder, at = desk.folder / "out" / slug(job.name), slug(job.name)
@@ -107,7 +108,7 @@ def test_every_example_is_in_the_table() -> None:
 def test_made_files_are_those_of_the_script(desk: Any) -> None:
     desk.script("examples/make_files.py", str(desk.folder / "made"))
     made = [path.relative_to(desk.folder / "made") for path in (desk.folder / "made").rglob("*") if path.is_file()]
-    assert len(made) == 7
+    assert len(made) == 8
     for path in made:
         assert filecmp.cmp(desk.folder / "made" / path, EXAMPLES / path, shallow=False), path
 
