@@ -100,6 +100,7 @@ def main() -> int:
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--msa", default="auto", choices=["auto", "none"])
     parser.add_argument("--no-warm", action="store_true")
+    parser.add_argument("--only", choices=["sixty", "job"], help="the job of 60 tokens, or the one given")
     for name, default in (("seeds", 5), ("samples", 1), ("passes", 1), ("steps", 2), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
@@ -119,7 +120,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = write_checkpoint(SPECS[args.preset], folder / "random.pt")
-        for job in (small_job(folder), Path(args.job)):
+        jobs = {"sixty": small_job(folder), "job": Path(args.job)}
+        for job in jobs.values() if args.only is None else (jobs[args.only],):
             for kind in ("commands", "warm"):
                 if kind == "warm" and args.no_warm:
                     continue
