@@ -10,12 +10,13 @@ from typing import cast
 
 from foldline.execute import Event, Progress
 from foldline.inputs.af3_json import to_json
-from foldline.inputs.job import Entity, Job, Polymer, Text
+from foldline.inputs.job import Entity, Job, Polymer, Template, Text
 from foldline.inputs.text import read_text
 from foldline.search.files import write_whole
 from foldline.search.recipes import Kind
 from foldline.search.settings import SearchSettings
 from foldline.search.stage import Alignments, Chain, Searcher, searcher_of
+from foldline.search.template_stage import templates, wants_templates
 
 
 def lacks_alignment(entity: Entity) -> bool:
@@ -23,13 +24,21 @@ def lacks_alignment(entity: Entity) -> bool:
     return isinstance(entity, Polymer) and entity.kind in ("protein", "rna") and entity.unpaired_msa is None
 
 
-def searched(jobs: Sequence[Job], searcher: Searcher) -> list[Job]:
-    """Jobs with alignments for all protein and RNA chains; every unique chain of all jobs is searched once.
+def lacks_templates(entity: Entity, settings: SearchSettings) -> bool:
+    """Whether a protein is to be searched templates for: the job does not mention them, and there is where to look."""
+    if not isinstance(entity, Polymer) or entity.kind != "protein" or entity.templates is not None:
+        return False
+    return wants_templates(settings)
 
-    A chain that the job gives alignments for keeps them. Notes say what was left out.
+
+def searched(jobs: Sequence[Job], searcher: Searcher) -> list[Job]:
+    """Jobs with alignments and templates for all their chains; every unique chain of all jobs is searched once.
+
+    A chain that the job gives alignments or templates for keeps them. Notes say what was left out.
 
     Raises:
         SearchError: a search failed; it names the database or the tool, and the remedy.
+        InputError: an alignment of the job cannot be read for the template search.
     """
     wanted = [_chain(entity) for job in jobs for entity in job.entities if lacks_alignment(entity)]
     found = searcher.alignments(wanted) if wanted else {}
@@ -44,11 +53,12 @@ def job_search(table: Mapping[str, object], cache_root: Path) -> Callable[[Job, 
     Raises:
         InputError: a bad setting.
     """
-    if SearchSettings.make(table).is_empty:
+    settings = SearchSettings.make(table)
+    if settings.is_empty:
         return None
 
     def search(job: Job, progress: Progress) -> Job:
-        if not any(lacks_alignment(entity) for entity in job.entities):
+        if not any(lacks_alignment(entity) or lacks_templates(entity, settings) for entity in job.entities):
             return job
         progress(Event(job.name, "search"))
         with searcher_of(
@@ -73,9 +83,18 @@ def _filled(job: Job, found: dict[Chain, Alignments], searcher: Searcher) -> Job
             notes += [f"chain {', '.join(entity.ids)}: {note}" for note in alignments.notes]
             entity = _with_alignments(entity, alignments, searcher)
         if isinstance(entity, Polymer) and entity.kind == "protein" and entity.templates is None:
-            entity = replace(entity, templates=())
+            hits, said = _templates(entity, searcher)
+            notes += [f"chain {', '.join(entity.ids)}: {note}" for note in said]
+            entity = replace(entity, templates=hits)
         entities.append(entity)
     return replace(job, entities=tuple(entities), notes=(*job.notes, *notes))
+
+
+def _templates(entity: Polymer, searcher: Searcher) -> tuple[tuple[Template, ...], tuple[str, ...]]:
+    if not wants_templates(searcher.settings):
+        return (), ()
+    given = entity.unpaired_msa or Text("")
+    return templates(entity.sequence, read_text(given, f"the unpaired MSA of chain {entity.ids[0]}"), searcher)
 
 
 def _with_alignments(entity: Polymer, found: Alignments, searcher: Searcher) -> Polymer:

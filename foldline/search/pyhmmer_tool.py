@@ -4,6 +4,7 @@ A database is streamed in blocks, all queries on each block, blocks over the thr
 become rows at once, so that memory does not grow with the database. Knows no cache and no jobs.
 """
 
+import io
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from pyhmmer import easel, plan7
 
 from foldline.errors import SearchError
 from foldline.execute import Executor
-from foldline.search.recipes import INC_DOM_E, Search
+from foldline.search.recipes import Search
 from foldline.search.rows import Alignment, Found, Row, alignment_of
 from foldline.search.tools import SearchTimeout
 
@@ -53,6 +54,14 @@ class PyHmmer:
                 raise SearchTimeout(search.recipe.database)
         return found
 
+    def search_profile(self, stockholm: str, shards: Sequence[Path], search: Search, executor: Executor) -> list[Row]:
+        """What an alignment's profile finds (hmmbuild --hand, hmmsearch), in order; rows in the query's columns."""
+        profile, found = _Profile(stockholm), Found()
+        work = (block for shard in shards for block in _blocks(shard, "protein", self.block_residues))
+        for future in executor.map(partial(_protein, profile, search=search), work):
+            found.add(future.result(), search)
+        return found.included(search)
+
     def align(self, query: str, found: Found, search: Search) -> Alignment:
         """See `Tool.align`."""
         rows = found.included(search)
@@ -61,8 +70,25 @@ class PyHmmer:
         return alignment_of(query, rows)
 
 
+class _Profile:
+    """The profile of a protein alignment in Stockholm format; its columns are the reference's (hmmbuild --hand)."""
+
+    sequence = None
+
+    def __init__(self, stockholm: str) -> None:
+        self.alphabet = _alphabet("protein")
+        with easel.MSAFile(
+            io.BytesIO(stockholm.encode()), format="stockholm", digital=True, alphabet=self.alphabet
+        ) as file:
+            msa = file.read()
+        assert isinstance(msa, easel.DigitalMSA)
+        builder = plan7.Builder(self.alphabet, architecture="hand")
+        msa.name = msa.name or "query"
+        self.hmm = builder.build_msa(msa, plan7.Background(self.alphabet))[0]
+
+
 class _Query:
-    """A query's sequence, profile and trace."""
+    """A query's sequence and profile."""
 
     def __init__(self, letters: str, kind: str) -> None:
         self.alphabet = _alphabet(kind)
@@ -97,14 +123,15 @@ def _search_block(item: tuple[int, _Query, easel.DigitalSequenceBlock], *, searc
     return index, (_protein if search.recipe.kind == "protein" else _rna)(query, block, search)
 
 
-def _protein(query: _Query, block: easel.DigitalSequenceBlock, search: Search) -> Found:
+def _protein(query: _Query | _Profile, block: easel.DigitalSequenceBlock, search: Search) -> Found:
     """Hits of a block. domZ is 1 here: every domain that any domZ would include has its row, with its p-value."""
     recipe = search.recipe
     pipeline = plan7.Pipeline(
         query.alphabet,
         E=recipe.e_value,
         incE=recipe.inc_e,
-        incdomE=INC_DOM_E,
+        domE=max(10.0, recipe.inc_dom_e),
+        incdomE=recipe.inc_dom_e,
         F1=recipe.f1,
         F2=recipe.f2,
         F3=recipe.f3,
@@ -116,15 +143,12 @@ def _protein(query: _Query, block: easel.DigitalSequenceBlock, search: Search) -
     domains = [(hit, domain) for hit in hits if hit.included for domain in hit.domains if domain.included]
     if not domains:
         return Found([], reported)
-    msa = hits.to_msa(
-        query.alphabet,
-        sequences=[query.sequence],
-        traces=[plan7.Trace.from_sequence(query.sequence)],
-        all_consensus_cols=True,
-    )
+    first: list[easel.Sequence] = [] if query.sequence is None else [query.sequence]
+    traces = [plan7.Trace.from_sequence(sequence) for sequence in first]
+    msa = hits.to_msa(query.alphabet, sequences=first, traces=traces, all_consensus_cols=True)
     assert isinstance(msa, easel.TextMSA)
     rows = []
-    texts = list(zip(msa.sequences, msa.alignment, strict=True))[1:]
+    texts = list(zip(msa.sequences, msa.alignment, strict=True))[len(first) :]
     for (hit, domain), (sequence, text) in zip(domains, texts, strict=True):
         start = domain.alignment.target_from
         header = _header(sequence.name, sequence.description)

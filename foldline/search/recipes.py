@@ -25,6 +25,7 @@ class Recipe:
     f1: float = 5e-4  # proportions that pass the MSV, Viterbi and Forward filters
     f2: float = 5e-5
     f3: float = 5e-7
+    inc_dom_e: float = INC_DOM_E  # of a domain, to be included
 
     def f3_of(self, query: str) -> float:
         """The Forward filter for this query."""
@@ -43,7 +44,9 @@ UNIPROT = Recipe("uniprot", "protein", "uniprot_all_2021_04.fa", 50_000)
 RFAM = _rna("rfam", "rfam_14_9_clust_seq_id_90_cov_80_rep_seq.fasta")
 RNACENTRAL = _rna("rnacentral", "rnacentral_active_seq_id_90_cov_80_linclust.fasta")
 NT_RNA = _rna("nt_rna", "nt_rna_2023_02_23_clust_seq_id_90_cov_80_rep_seq.fasta")
-SEQRES_FILE = "pdb_seqres_2022_09_28.fasta"
+# hmmsearch with the profile of the unpaired alignment (pipeline.py:434-464)
+TEMPLATES = Recipe("pdb_seqres", "protein", "pdb_seqres_2022_09_28.fasta", 50_000, 100, 100, 0.1, 0.1, 0.1, 100)
+SEQRES_FILE = TEMPLATES.file
 MMCIF_FOLDER = "mmcif_files"
 
 # In AlphaFold 3's order of merging (pipeline.py:134-144, 208-212).

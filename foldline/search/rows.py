@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from foldline.search.recipes import INC_DOM_E, Search
+from foldline.errors import InputError
+from foldline.search.recipes import Search
 
 _LOWER = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz")
 
@@ -54,16 +55,16 @@ class Found:
         """Drop rows that no later count of reported sequences can bring among the first: domZ is at most Z."""
         sure = 0
         for index, row in enumerate(self.rows):
-            sure += row.p_value * search.z <= INC_DOM_E
+            sure += row.p_value * search.z <= search.recipe.inc_dom_e
             if sure == search.recipe.max_rows:
                 del self.rows[index + 1 :]
                 return
 
     def included(self, search: Search) -> list[Row]:
         """The rows of the alignment, without the query's, in order, within the recipe's limit."""
-        dom_z = search.z if search.z_given else self.reported
-        rows = [row for row in self.rows if search.recipe.kind == "rna" or row.p_value * dom_z <= INC_DOM_E]
-        return rows[: search.recipe.max_rows - 1]
+        recipe, dom_z = search.recipe, search.z if search.z_given else self.reported
+        rows = [row for row in self.rows if recipe.kind == "rna" or row.p_value * dom_z <= recipe.inc_dom_e]
+        return rows[: recipe.max_rows - 1]
 
 
 def joined(parts: Iterable[Found], search: Search) -> Found:
@@ -100,6 +101,25 @@ def parse_a3m(text: str) -> Alignment:
     """An alignment from the text that `Alignment.a3m` writes."""
     lines = text.removesuffix("\n").split("\n")
     return Alignment(tuple(line[1:] for line in lines[::2]), tuple(lines[1::2]))
+
+
+def read_a3m(text: str, what: str) -> Alignment:
+    """An alignment from any a3m: wrapped lines, `#` lines, dots and Windows line ends are read.
+
+    Raises:
+        InputError: rows of different length; `what` names the alignment.
+    """
+    lines = [line.strip("\0 \t\r") for line in text.split("\n")]
+    records = "\n".join(line for line in lines if line and not line.startswith("#")).split(">")[1:]
+    parts = [record.partition("\n") for record in records]
+    rows = [body.replace("\n", "").replace(".", "") for _, _, body in parts]
+    lengths = [len(row.translate(_LOWER)) for row in rows]
+    if len(set(lengths)) > 1:
+        odd = next(i for i, length in enumerate(lengths) if length != lengths[0])
+        raise InputError(
+            f"{what}: row {odd + 1} has {lengths[odd]} match columns, the first has {lengths[0]}: mend the a3m"
+        )
+    return Alignment(tuple(header for header, _, _ in parts), tuple(rows))
 
 
 def merged(parts: Sequence[Alignment], *, deduplicate: bool) -> Alignment:

@@ -36,7 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, queries: dict[str, list[str
 
 @pytest.fixture
 def table(folder: Path) -> dict[str, object]:
-    return {"roots": [str(folder)], "databases": {name: f"{name}.fasta" for name in NAMES}}
+    off = {"pdb_seqres": "none", "mmcif": "none"}
+    return {"roots": [str(folder)], "databases": {name: f"{name}.fasta" for name in NAMES} | off}
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_real_databases(database: str, shared_data: Path, hmmer: None, tmp_path:
     recipe = recipes.RECIPES[database]
     texts = [text for _, text in hmmer_reference.records(path) if 40 < len(text) < 300]
     if recipe.kind == "protein":
-        asked = [texts[0][:30] + "XUB" + texts[0][33:], *texts[1:4]]
+        asked = [texts[0][:30] + "XUB" + texts[0][33:], *texts[1:6]]
     else:
         asked = [text.replace("T", "U") for text in texts[:2]]
         asked[0], asked[1] = asked[0][:10] + "N" + asked[0][11:], complement(asked[1][:44])

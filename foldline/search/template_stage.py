@@ -1,0 +1,112 @@
+"""Templates of a chain, from the cache or searched for: the list of the chosen ones, and one mmCIF entry for each.
+
+Knows alignments as text and the cache; which chains want templates stands in `jobs`.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from foldline.errors import SearchError
+from foldline.inputs.job import Template, Text
+from foldline.search.cache import key_of
+from foldline.search.databases import Database, identity, locate, size
+from foldline.search.recipes import TEMPLATES, Search
+from foldline.search.rows import Alignment, alignment_of, read_a3m
+from foldline.search.settings import MMCIF, OFF, SEQRES, SearchSettings
+from foldline.search.stage import SCHEMA, Searcher
+from foldline.search.template_hits import hit_of
+from foldline.search.templates import Structures, choose, stockholm
+
+
+def wants_templates(settings: SearchSettings) -> bool:
+    """Whether the settings name what templates are searched in, or folders where AlphaFold 3's files are to be."""
+    named = [settings.databases.get(name) for name in (SEQRES, MMCIF)]
+    return OFF not in named and (bool(settings.roots) or all(named))
+
+
+def templates(query: str, a3m: str, searcher: Searcher) -> tuple[tuple[Template, ...], tuple[str, ...]]:
+    """At most four templates of a protein chain with this unpaired alignment, and notes.
+
+    Raises:
+        SearchError: a database, the folder of structures or the cache is at fault.
+        InputError: the alignment has rows of different length.
+    """
+    database, folder = locate(SEQRES, searcher.settings), locate(MMCIF, searcher.settings)
+    if database is None or folder is None:
+        return (), ()
+    alignment = read_a3m(a3m, "the alignment for the template search")
+    if not alignment.rows:
+        alignment = alignment_of(query)
+    key = _key(query, alignment, database, folder.files[0], searcher)
+    with searcher.cache.locked(key):
+        known = _known(searcher, key)
+        if known is None:
+            _search(query, alignment, database, folder.files[0], key, searcher)
+            known = _known(searcher, key)
+    if known is None:
+        raise SearchError(f"the templates just stored in {searcher.cache.folder} are gone: is it pruned meanwhile?")
+    return known
+
+
+def _key(query: str, alignment: Alignment, database: Database, folder: Path, searcher: Searcher) -> str:
+    """Everything that decides the templates; of the folder of structures, its path and the time of its last change."""
+    from foldline.search.pyhmmer_tool import PyHmmer
+
+    parts = {
+        "schema": SCHEMA,
+        "what": "templates",
+        "sequence": query,
+        "alignment": hashlib.sha256("\n".join(alignment.rows).encode()).hexdigest(),
+        "database": identity(database, searcher.folder),
+        "structures": [str(folder.absolute()), folder.stat().st_mtime_ns],
+        "tool": PyHmmer().version,
+        "options": vars(TEMPLATES) | {"z": searcher.settings.z.get(SEQRES)},
+        "date": searcher.settings.max_template_date.isoformat(),
+    }
+    return key_of(parts)
+
+
+def _search(query: str, alignment: Alignment, database: Database, folder: Path, key: str, searcher: Searcher) -> None:
+    """Search, choose, and store the chosen ones: structures first, the list last."""
+    from foldline.search.pyhmmer_tool import SHORTEST, PyHmmer
+
+    searcher.say(f"searching {SEQRES} for templates")
+    searcher.searched.append((SEQRES, query))
+    given = searcher.settings.z.get(SEQRES)
+    z = size(database, "protein", searcher.folder) if given is None else float(given)
+    search = Search(TEMPLATES, z, z_given=given is not None, sharded=database.sharded)
+    rows = []
+    if len(query) >= SHORTEST["protein"]:
+        rows = PyHmmer().search_profile(stockholm(alignment), database.files, search, searcher.executor)
+    hits = [hit for row in rows if (hit := hit_of(row.header, row.text)) is not None]
+    structures = Structures(folder)
+    found = choose(query, hits, structures, searcher.settings.max_template_date)
+    entries = []
+    for one in found:
+        mmcif = key_of({"schema": SCHEMA, "what": "structure", "text": one.mmcif})
+        searcher.cache.put(mmcif, one.mmcif, {"what": f"template {one.name}"})
+        entries.append([one.name, mmcif, one.query_indices, one.template_indices])
+    notes = [f"{len(rows) - len(hits)} rows of {SEQRES} are not named like those of the PDB"] * (len(rows) > len(hits))
+    if structures.missing:
+        names = ", ".join(dict.fromkeys(structures.missing))
+        few = names if len(names) <= 60 else f"{names[:60]}..."
+        notes.append(f"template hits without a usable structure in {folder} were left out: {few}")
+    about = {"what": "templates", "kind": "protein", "sequence": query, "rows": len(found)}
+    searcher.cache.put(key, json.dumps({"found": entries, "notes": notes}), about)
+
+
+def _known(searcher: Searcher, key: str) -> tuple[tuple[Template, ...], tuple[str, ...]] | None:
+    """The templates of an entry, None where it or one of its structures is missing or damaged."""
+    cache = searcher.cache
+    text = cache.get(key) if cache.has(key) else None
+    if text is None:
+        return None
+    stored = json.loads(text)
+    found = []
+    for _, mmcif, query_indices, template_indices in stored["found"]:
+        if not cache.has(mmcif) or (structure := cache.get(mmcif)) is None:
+            return None
+        place = Text(inline=structure) if searcher.settings.inline else Text(path=cache.path(mmcif).absolute())
+        found.append(Template(place, tuple(query_indices), tuple(template_indices)))
+    return tuple(found), tuple(stored["notes"])

@@ -1,0 +1,163 @@
+"""Template search: the profile of an alignment against pdb_seqres, structures from a folder of mmCIF files.
+
+Each template becomes an mmCIF text of its one chain. Knows no jobs and no cache.
+"""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gemmi
+
+from foldline.errors import InputError, SearchError
+from foldline.search.rows import Alignment
+from foldline.search.template_hits import Hit, Kept, Structure, filtered
+from foldline.structure.mmcif_in import TemplateStructure, read_template
+
+_REVISION = "_pdbx_audit_revision_history.revision_date"
+# Categories that a template's text keeps, and the item that says which rows belong to the chain or its entity.
+_OF_CHAIN = {"_atom_site.": "label_asym_id", "_pdbx_poly_seq_scheme.": "asym_id", "_struct_asym.": "id"}
+_OF_ENTITY = {"_entity.": "id", "_entity_poly.": "entity_id", "_entity_poly_seq.": "entity_id"}
+_WHOLE = ("_entry.", "_exptl.", "_pdbx_audit_revision_history.", "_chem_comp.")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A template: one chain as mmCIF text, and which of its residues stand for which of the query (0-based)."""
+
+    name: str
+    mmcif: str
+    query_indices: tuple[int, ...]
+    template_indices: tuple[int, ...]
+
+
+def stockholm(alignment: Alignment) -> str:
+    """An alignment in Stockholm format with a column for every insertion; the query's columns are the reference.
+
+    Names are made unique and nothing of them matters to a profile (AF3 data/parsers.py:78-121).
+    """
+    widths = [0] * (len(alignment.query) + 1)
+    split = [_pieces(row) for row in alignment.rows]
+    for pieces in split:
+        for at, (_, inserted) in enumerate(pieces):
+            widths[at] = max(widths[at], len(inserted))
+    lines = ["# STOCKHOLM 1.0", ""]
+    for number, pieces in enumerate(split):
+        text = "".join(
+            column + inserted.upper() + "-" * (width - len(inserted))
+            for (column, inserted), width in zip(pieces, widths, strict=True)
+        )
+        lines.append(f"r{number} {text}")
+    reference = "".join(
+        ("." if column == "-" else "x" if column else "") + "." * width
+        for (column, _), width in zip(split[0], widths, strict=True)
+    )
+    return "\n".join([*lines, f"#=GC RF {reference}", "//", ""])
+
+
+def _pieces(row: str) -> list[tuple[str, str]]:
+    """The columns of a row, each with the letters inserted after it; the first is empty, for those before all."""
+    columns, inserted = [""], [[]]
+    for letter in row:
+        if letter.islower():
+            inserted[-1].append(letter)
+        else:
+            columns.append(letter)
+            inserted.append([])
+    return [(column, "".join(letters)) for column, letters in zip(columns, inserted, strict=True)]
+
+
+class Structures:
+    """mmCIF files of a folder, NAME.cif; those read last are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.missing: list[str] = []
+        self._blocks: dict[str, gemmi.cif.Block] = {}
+        self._chains: dict[tuple[str, str], TemplateStructure] = {}
+
+    def describe(self, hit: Hit) -> Structure | None:
+        """What the filters need; None where the file or the date is missing, or the chain cannot be read."""
+        block = self.block(hit.pdb_id)
+        dates = [gemmi.cif.as_string(value) for value in block.find_values(_REVISION)] if block is not None else []
+        if block is None or not dates:
+            return None
+        try:
+            chain = self.chain(hit)
+            released = datetime.date.fromisoformat(min(dates))
+        except (InputError, ValueError):
+            self.missing.append(f"{hit.pdb_id}_{hit.chain}")
+            return None
+        return Structure(chain.sequence, tuple(number != "" for number in chain.residue_number.tolist()), released)
+
+    def chain(self, hit: Hit) -> TemplateStructure:
+        """The chain of a hit."""
+        key = (hit.pdb_id, hit.chain)
+        if key not in self._chains:
+            self._chains[key] = read_template(self._text(hit.pdb_id), hit.chain, path=f"{hit.pdb_id}.cif")
+        return self._chains[key]
+
+    def block(self, pdb_id: str) -> gemmi.cif.Block | None:
+        """The data block of an entry, None where its file is missing."""
+        if pdb_id not in self._blocks:
+            if not (self.folder / f"{pdb_id}.cif").is_file():
+                self.missing.append(pdb_id)
+                return None
+            try:
+                self._blocks[pdb_id] = gemmi.cif.read_string(self._text(pdb_id))[0]
+            except (ValueError, RuntimeError, IndexError) as error:
+                raise SearchError(f"{self.folder / pdb_id}.cif is no mmCIF file ({error}): get it again") from error
+        return self._blocks[pdb_id]
+
+    def _text(self, pdb_id: str) -> str:
+        path = self.folder / f"{pdb_id}.cif"
+        try:
+            return path.read_text()
+        except OSError as error:
+            raise SearchError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
+
+
+def choose(query: str, hits: Sequence[Hit], structures: Structures, cutoff: datetime.date) -> list[Found]:
+    """The templates of a query: at most four of the hits, as AlphaFold 3 chooses them."""
+    return [_found(kept, structures) for kept in filtered(query, hits, structures.describe, cutoff)]
+
+
+def _found(kept: Kept, structures: Structures) -> Found:
+    hit = kept.hit
+    block = structures.block(hit.pdb_id)
+    assert block is not None
+    text = chain_mmcif(block, structures.chain(hit).chain_id)
+    pairs = sorted(kept.mapping.items())
+    name = f"{hit.pdb_id}_{hit.chain}"
+    return Found(name, text, tuple(query for query, _ in pairs), tuple(at for _, at in pairs))
+
+
+def chain_mmcif(block: gemmi.cif.Block, author_chain: str) -> str:
+    """The polymer chain of that author's name alone, with its sequence and the dates, as mmCIF text."""
+    table = block.find("_atom_site.", ["auth_asym_id", "label_asym_id", "label_entity_id", "label_seq_id"])
+    label, entity = next((row[1], row[2]) for row in table if row.str(0) == author_chain and row[3] not in ".?")
+    document = gemmi.cif.Document()
+    made = document.add_new_block(block.name)
+    for category in _WHOLE:
+        _copy(block, made, category, "", "")
+    for category, item in _OF_ENTITY.items():
+        _copy(block, made, category, item, entity)
+    for category, item in _OF_CHAIN.items():
+        _copy(block, made, category, item, label)
+    return document.as_string()
+
+
+def _copy(block: gemmi.cif.Block, made: gemmi.cif.Block, category: str, item: str, value: str) -> None:
+    """The rows of a category whose item has a value, or all; of several models the first."""
+    table = block.find_mmcif_category(category)
+    if not len(table):
+        return
+    tags = [tag.removeprefix(category) for tag in table.tags]
+    at = tags.index(item) if item in tags else None
+    model = tags.index("pdbx_PDB_model_num") if category == "_atom_site." and "pdbx_PDB_model_num" in tags else None
+    first = table[0][model] if model is not None else ""
+    loop = made.init_loop(category, tags)
+    for row in table:
+        if (at is None or row[at] == value) and (model is None or row[model] == first):
+            loop.add_row(list(row))

@@ -1,0 +1,167 @@
+"""Templates of jobs: found, written so that the job's reader takes them, cached, and left out with a note."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import gemmi
+import pytest
+from made_databases import mutated, sequence
+
+from foldline.errors import SearchError
+from foldline.execute import InProcess
+from foldline.features.templates import entity_templates
+from foldline.inputs import jobs_from_json, to_json
+from foldline.inputs.job import Job, Polymer, Text
+from foldline.search.jobs import job_search, searched
+from foldline.search.settings import SearchSettings
+from foldline.search.stage import Searcher
+
+QUERY = sequence("protein", 70, 11)
+RELEASED = {"1aaa": "2010-01-01", "2bbb": "2015-05-05", "3ccc": "2025-01-01", "4ddd": None}
+
+
+def mmcif(name: str, text: str, released: str | None) -> str:
+    """Two chains, of which the second is `text` with its first three residues unresolved."""
+    structure = gemmi.Structure()
+    structure.name = name.upper()
+    model = gemmi.Model(1)
+    for chain_id, letters in (("A", "GAGAG"), ("B", text)):
+        chain = gemmi.Chain(chain_id)
+        for number, residue_name in enumerate(gemmi.expand_one_letter_sequence(letters, gemmi.ResidueKind.AA), 1):
+            residue = gemmi.Residue()
+            residue.name, residue.seqid, residue.label_seq = residue_name, gemmi.SeqId(number, " "), number
+            residue.entity_type = gemmi.EntityType.Polymer
+            for place, atom_name in enumerate(("N", "CA", "C")):
+                atom = gemmi.Atom()
+                atom.name, atom.element = atom_name, gemmi.Element(atom_name[0])
+                atom.pos = gemmi.Position(3.8 * number, place, len(letters))
+                residue.add_atom(atom)
+            if chain_id == "A" or number > 3:
+                chain.add_residue(residue)
+        model.add_chain(chain)
+    structure.add_model(model)
+    structure.setup_entities()
+    for entity, letters in zip(structure.entities, ("GAGAG", text), strict=True):
+        entity.full_sequence = gemmi.expand_one_letter_sequence(letters, gemmi.ResidueKind.AA)
+    block = structure.make_mmcif_block()
+    if released is not None:
+        block.set_pair("_pdbx_audit_revision_history.revision_date", released)
+    return block.as_string()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pdb")
+    (root / "mmcif").mkdir()
+    entries = {name: mutated(QUERY, "protein", 0.25, i) for i, name in enumerate(RELEASED)}
+    entries["5eee"] = mutated(QUERY, "protein", 0.3, 9)  # no structure
+    lines = [f">{name}_B mol:protein length:{len(text)}  Made\n{text}" for name, text in entries.items()]
+    lines += [f">9zz{i}_A mol:protein length:80  Other\n{sequence('protein', 80, i)}" for i in range(8)]
+    (root / "seqres.fasta").write_text("\n".join(lines) + "\n")
+    for name, released in RELEASED.items():
+        (root / "mmcif" / f"{name}.cif").write_text(mmcif(name, entries[name], released))
+    return root
+
+
+@pytest.fixture
+def executor() -> Iterator[InProcess]:
+    with InProcess(1) as executor:
+        yield executor
+
+
+def table(folder: Path, **more: object) -> dict[str, object]:
+    return {"relative_to": str(folder), "databases": {"pdb_seqres": "seqres.fasta", "mmcif": "mmcif"}, **more}
+
+
+def job(a3m: str = "") -> Job:
+    chain = Polymer("protein", ("A", "B"), QUERY, unpaired_msa=Text(a3m), paired_msa=Text(""))
+    return Job("j", (1,), (chain,))
+
+
+def chosen(one: Job) -> list[str]:
+    (entity,) = one.entities
+    assert isinstance(entity, Polymer)
+    texts = [template.mmcif for template in entity.templates or ()]
+    blocks = [text.inline or "" for text in texts]
+    return [gemmi.cif.read_string(block)[0].name.lower() for block in blocks]
+
+
+@pytest.mark.parametrize("a3m", ["", f">q\n{QUERY}\n>h\n{QUERY[:30]}aa{QUERY[30:50]}{'-' * 20}\n"])
+def test_templates_of_a_chain_with_an_alignment(folder: Path, tmp_path: Path, executor: InProcess, a3m: str) -> None:
+    searcher = Searcher(SearchSettings.make(table(folder, inline=True)), tmp_path, executor)
+    (found,) = searched([job(a3m)], searcher)
+    assert set(chosen(found)) == {"1aaa", "2bbb"}
+    assert any("without a usable structure" in note and "5eee" in note for note in found.notes)
+    late = SearchSettings.make(table(folder, inline=True, max_template_date="2026-01-01"))
+    assert set(chosen(searched([job(a3m)], Searcher(late, tmp_path, executor))[0])) == {"1aaa", "2bbb", "3ccc"}
+
+
+def test_what_is_written_is_read_and_used(folder: Path, tmp_path: Path, executor: InProcess) -> None:
+    searcher = Searcher(SearchSettings.make(table(folder)), tmp_path, executor)
+    (found,) = searched([job()], searcher)
+    written = json.loads(to_json(found))["sequences"][0]["protein"]["templates"]
+    assert [set(one) for one in written] == [{"mmcifPath", "queryIndices", "templateIndices"}] * 2
+    (back,), faults = jobs_from_json(to_json(found))
+    assert not faults
+    (entity,) = back.entities
+    assert isinstance(entity, Polymer)
+    arrays = entity_templates(entity, "$.sequences[0].protein")
+    assert arrays.backbone_mask[:2].sum() > 80
+    assert not arrays.backbone_mask[2:].any()
+    same = sum(
+        QUERY[q] == text for one in written for q, text in zip(one["queryIndices"], _letters(one, found), strict=True)
+    )
+    assert same > 80
+
+
+def _letters(written: dict, found: Job) -> list[str]:
+    from foldline.inputs import read_text
+    from foldline.structure.mmcif_in import read_template
+
+    chain = read_template(read_text(Text(path=Path(written["mmcifPath"])), "t"))
+    return [chain.sequence[at] for at in written["templateIndices"]]
+
+
+def test_the_second_time_nothing_is_searched(folder: Path, tmp_path: Path, executor: InProcess) -> None:
+    runs = [Searcher(SearchSettings.make(table(folder)), tmp_path, executor) for _ in range(2)]
+    first, second = (searched([job()], one)[0] for one in runs)
+    assert first == second
+    assert first.notes == second.notes
+    assert [len(one.searched) for one in runs] == [1, 0]
+    (entity,) = first.entities
+    assert isinstance(entity, Polymer)
+    assert entity.templates
+    path = entity.templates[0].mmcif.path
+    assert path is not None
+    path.unlink()
+    third = Searcher(SearchSettings.make(table(folder)), tmp_path, executor)
+    assert searched([job()], third)[0] == first
+    assert path.is_file()
+
+
+def test_given_templates_and_an_unnamed_database_mean_no_search(
+    folder: Path, tmp_path: Path, executor: InProcess
+) -> None:
+    none = Job("j", (1,), (Polymer("protein", ("A",), QUERY, (), Text(""), Text(""), ()),))
+    searcher = Searcher(SearchSettings.make(table(folder)), tmp_path, executor)
+    assert searched([none], searcher) == [none]
+    unnamed = Searcher(SearchSettings.make({"databases": {"pdb_seqres": "none", "mmcif": "none"}}), tmp_path, executor)
+    (found,) = searched([job()], unnamed)
+    assert found.entities[0].templates == ()  # type: ignore[union-attr]
+    assert not searcher.searched + unnamed.searched
+
+
+def test_a_missing_folder_is_named(folder: Path, tmp_path: Path, executor: InProcess) -> None:
+    wrong = {"relative_to": str(folder), "databases": {"pdb_seqres": "seqres.fasta", "mmcif": "nowhere"}}
+    with pytest.raises(SearchError, match=r"the database mmcif \(nowhere\) is not in"):
+        searched([job()], Searcher(SearchSettings.make(wrong), tmp_path, executor))
+
+
+def test_the_engines_function(folder: Path, tmp_path: Path) -> None:
+    assert job_search({}, tmp_path) is None
+    search = job_search(table(folder, threads=1), tmp_path)
+    assert search is not None
+    stages = []
+    assert len(search(job(), lambda event: stages.append(event.stage)).entities[0].templates) == 2  # type: ignore
+    assert set(stages) == {"search"}
