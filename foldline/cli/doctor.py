@@ -14,7 +14,7 @@ import typer
 from foldline.cli.options import ConfigFile, settings_from
 from foldline.errors import ExitCode
 
-LIBRARIES = ("torch", "numpy", "safetensors", "rdkit", "gemmi", "biotite", "pydantic", "zstandard")
+LIBRARIES = ("torch", "numpy", "safetensors", "rdkit", "gemmi", "biotite", "pyhmmer", "pydantic", "zstandard")
 OPTIONAL = {"matplotlib": "pictures, foldline report --plots"}  # and what is lost without it
 
 
