@@ -1,12 +1,11 @@
 """Fifty jobs of 50 to 120 tokens through one engine: jobs per hour, and how long the network waits for other things.
 
     job_queue.py [--jobs 50] [--preset tiny] [--passes 1] [--steps 2] [--samples 1] [--threads 1] [--workers 0]
-             [--one-by-one 8] [--commands 3] [--upstream-python PY --upstream-root ROOT --upstream-jobs 3]
+                 [--one-by-one 8] [--commands 3]
 
 The queue: features of the next jobs are made and results are written while the network runs. One by one: the same
-engine, each job made, run and written before the next one begins. Commands: a `foldline predict` per job. Upstream: its
-own runner, one command for some of the jobs (ROOT is its data folder, PROTENIX_ROOT_DIR). All with the same random
-weights, results written. `--memory N` instead runs N jobs and prints resident memory as it goes.
+engine, each job made, run and written before the next one begins. Commands: a `foldline predict` per job. All with the
+same random weights, results written. `--memory N` instead runs N jobs and prints resident memory as it goes.
 """
 
 import argparse
@@ -21,11 +20,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-UPSTREAM_NAMES = {
-    "tiny": "protenix_tiny_default_v0.5.0",
-    "mini": "protenix_mini_default_v0.5.0",
-    "base_v1": "protenix_base_default_v1.0.0",
-}
 
 
 def sequences(count: int) -> list[str]:
@@ -59,7 +53,7 @@ class Bench:
         from foldline.inputs import read_jobs
 
         self.args, self.folder = args, folder
-        self.checkpoint = write_checkpoint(SPECS[args.preset], folder / f"{UPSTREAM_NAMES.get(args.preset, 'x')}.pt")
+        self.checkpoint = write_checkpoint(SPECS[args.preset], folder / "random.pt")
         self.paths = write_jobs(folder, args.memory or args.jobs)
         self.jobs = read_jobs([str(path) for path in self.paths])
 
@@ -115,30 +109,6 @@ class Bench:
             subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
         self.tell("commands", count, time.perf_counter() - start)
 
-    def upstream(self, count: int) -> None:
-        """Upstream's runner over a file of some jobs; its start is not counted: two runs, one with a job less."""
-        seconds = [self._upstream_run(n) for n in (1, count)]
-        self.tell("upstream", count - 1, seconds[1] - seconds[0])
-        print(f"{'':14}{seconds[0]:.1f} s for the first job with its start")
-
-    def _upstream_run(self, count: int) -> float:
-        a, file = self.args, self.folder / f"upstream-{count}.json"
-        chains = [{"proteinChain": {"sequence": sequence, "count": 1}} for sequence in sequences(a.jobs)[:count]]
-        file.write_text(json.dumps([{"name": f"job-{i:03d}", "sequences": [c]} for i, c in enumerate(chains)]))
-        command = [a.upstream_python, "-m", "runner.inference", "--model_name", UPSTREAM_NAMES[a.preset]]
-        command += ["--load_checkpoint_dir", str(self.folder), "--input_json_path", str(file), "--seeds", "1"]
-        command += ["--dump_dir", str(self.folder / f"upstream-{count}"), "--use_msa", "false", "--dtype", "fp32"]
-        command += ["--model.N_cycle", str(a.passes), "--sample_diffusion.N_step", str(a.steps)]
-        command += ["--sample_diffusion.N_sample", str(a.samples), "--num_workers", "0"]
-        environment = ["env", f"PROTENIX_ROOT_DIR={a.upstream_root}", "LAYERNORM_TYPE=torch"]
-        environment += [f"OMP_NUM_THREADS={a.threads}", f"MKL_NUM_THREADS={a.threads}"]
-        start = time.perf_counter()
-        done = subprocess.run([*environment, *command], capture_output=True, text=True, cwd=self.folder)
-        written = list((self.folder / f"upstream-{count}").rglob("*.cif"))
-        if done.returncode or len(written) < count * a.samples:
-            raise SystemExit(f"upstream wrote {len(written)} models:\n{(done.stdout + done.stderr)[-3000:]}")
-        return time.perf_counter() - start
-
     def memory(self) -> None:
         """Resident memory while many jobs pass."""
         engine = self.engine(workers=self.args.workers)
@@ -164,10 +134,8 @@ def parsed(words: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--preset", default="tiny")
     for name, default in (("jobs", 50), ("passes", 1), ("steps", 2), ("samples", 1), ("threads", 1), ("workers", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    for name, default in (("one-by-one", 8), ("commands", 3), ("upstream-jobs", 3), ("memory", 0)):
+    for name, default in (("one-by-one", 8), ("commands", 3), ("memory", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--upstream-python")
-    parser.add_argument("--upstream-root")
     return parser.parse_args(None if words is None else list(words))
 
 
@@ -189,8 +157,6 @@ def main() -> int:
         bench.one_by_one(args.one_by_one)
         bench.queue()
         bench.commands(args.commands)
-        if args.upstream_python:
-            bench.upstream(args.upstream_jobs)
     return 0
 
 
