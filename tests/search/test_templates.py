@@ -175,3 +175,8 @@ def test_a_structure_that_lacks_residues_of_the_database() -> None:
     """The example of AlphaFold 3's documentation of its realignment."""
     found = Hit("test", "A", "---DEFGHIJK-", 1, 9, 10)
     assert mapping_of(found, "XDEFGHKL") == {3: 1, 4: 2, 5: 3, 6: 4, 7: 5, 10: 6}
+
+
+def test_of_equally_good_places_the_first_is_taken() -> None:
+    """As in AlphaFold 3, which prefers more residues missing before the piece."""
+    assert mapping_of(Hit("test", "A", "GGGM", 1, 5, 6), "GGGGG") == {0: 0, 1: 1, 2: 2, 3: 3}
