@@ -9,10 +9,12 @@ import hashlib
 import importlib.resources
 import io
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 import zipfile
 import zlib
@@ -21,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import rdkit
@@ -84,25 +87,31 @@ class Conformers:
             found = _loaded(file)
             if found is not None:
                 return found
-        made = self._make(component)
-        _store(file, made)
+        made, lasting = self._make(component)
+        if lasting:
+            _store(file, made)
         return made
 
-    def _make(self, component: Component) -> Conformer:
+    def _make(self, component: Component) -> tuple[Conformer, bool]:
+        """A conformer, and whether it would be the same on a machine with nothing else to do."""
         charge = clean_charges(component)
         names = component.atom_name[component.heavy]
         if len(names) == 1:
-            return Conformer(names, np.zeros((1, 3), np.float32), np.ones(1, bool), charge[component.heavy], "etkdg")
+            lone = Conformer(names, np.zeros((1, 3), np.float32), np.ones(1, bool), charge[component.heavy], "etkdg")
+            return lone, True
         mol = molecule_of(component)
         alone = not any(
             np.isfinite(xyz[component.heavy]).all(axis=1).any() for xyz in (component.ideal, component.model)
         )
-        for method in ("etkdg", "etkdg-random", "heavy-random") if alone else ("etkdg", "etkdg-random"):
-            xyz = self._worker.embed(mol, method) if mol is not None else None
+        methods = ("etkdg", "etkdg-random", "heavy-random") if alone else ("etkdg", "etkdg-random")
+        lasting = True
+        for method in methods if mol is not None else ():
+            xyz, fair = self._worker.embed(mol, method)
+            lasting = lasting and fair
             if xyz is not None:
                 pos = xyz[np.flatnonzero(component.heavy)].astype(np.float32)
-                return Conformer(names, pos, np.ones(len(names), bool), charge[component.heavy], method)
-        return dictionary_conformer(component, charge)
+                return Conformer(names, pos, np.ones(len(names), bool), charge[component.heavy], method), lasting
+        return dictionary_conformer(component, charge), lasting
 
 
 def dictionary_conformer(component: Component, charge: np.ndarray) -> Conformer:
@@ -199,6 +208,13 @@ def _store(file: Path, conformer: Conformer) -> None:
         return
 
 
+class _Attempt(NamedTuple):
+    """What one method gave; `fair` = it was found, or failed in the processor time that was meant for it."""
+
+    xyz: np.ndarray | None  # float64 [n_atom, 3]
+    fair: bool
+
+
 class _Worker:
     """One child process that embeds; killed where it passes the limit or dies, started again for the next molecule."""
 
@@ -208,8 +224,8 @@ class _Worker:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="conformers")
         self._end = weakref.finalize(self, lambda: None)
 
-    def embed(self, mol: Chem.Mol, method: str) -> np.ndarray | None:
-        """Coordinates float64 [n_atom, 3], or None where the method failed or time ran out."""
+    def embed(self, mol: Chem.Mol, method: str) -> _Attempt:
+        """Coordinates, or None where the method failed or time ran out."""
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
         request = {
@@ -219,17 +235,22 @@ class _Worker:
             "seconds": self.limits.seconds,
             "limit": self.limits.limit + 5,
         }
+        start, before = time.monotonic(), _ended_children_seconds()
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             line = self._reader.submit(process.stdout.readline).result(timeout=self.limits.limit)
         except (FutureTimeout, BrokenPipeError):
             line = ""
+        elapsed = time.monotonic() - start
         if not line:
             self.stop()
-            return None
-        xyz = np.frombuffer(base64.b64decode(json.loads(line)["xyz"])).reshape(-1, 3)
-        return xyz if len(xyz) else None
+            return _Attempt(None, _was_fair(_ended_children_seconds() - before, elapsed))
+        reply = json.loads(line)
+        xyz = np.frombuffer(base64.b64decode(reply["xyz"])).reshape(-1, 3)
+        if len(xyz):
+            return _Attempt(xyz, True)
+        return _Attempt(None, elapsed < self.limits.seconds or _was_fair(reply["processor_seconds"], elapsed))
 
     def stop(self) -> None:
         """Kill the child process, if there is one."""
@@ -247,6 +268,17 @@ class _Worker:
             )
             self._end = weakref.finalize(self, _kill, self._process)
         return self._process
+
+
+def _ended_children_seconds() -> float:
+    """Processor time of all child processes that have ended, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _was_fair(processor_seconds: float, elapsed: float) -> bool:
+    """Whether a process had most of a processor while it was waited for."""
+    return processor_seconds > 0.7 * elapsed
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

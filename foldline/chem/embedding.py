@@ -9,6 +9,7 @@ import base64
 import json
 import signal
 import sys
+import time
 from typing import TextIO
 
 from rdkit import Chem, rdBase
@@ -51,10 +52,13 @@ def serve(requests: TextIO, replies: TextIO) -> None:
         request = json.loads(line)
         if hasattr(signal, "alarm"):
             signal.alarm(request["limit"])
+        before = time.process_time()
         xyz = embed(base64.b64decode(request["molecule"]), request["method"], request["seed"], request["seconds"])
         if hasattr(signal, "alarm"):
             signal.alarm(0)
-        replies.write(json.dumps({"xyz": base64.b64encode(array.array("d", xyz).tobytes()).decode("ascii")}) + "\n")
+        packed = base64.b64encode(array.array("d", xyz).tobytes()).decode("ascii")
+        used = time.process_time() - before
+        replies.write(json.dumps({"xyz": packed, "processor_seconds": used}) + "\n")
         replies.flush()
 
 

@@ -136,6 +136,22 @@ def test_a_hanging_child_is_killed_and_replaced(components: Components, tmp_path
     source.close()
 
 
+@pytest.mark.parametrize(("waiting", "kept"), [("while True: pass", 1), ("time.sleep(60)", 0)])
+def test_a_fallback_for_want_of_processor_time_is_not_kept(
+    components: Components, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: str, kept: int
+) -> None:
+    """A conformer must not depend for good on how busy the machine was when it was first needed."""
+    child = tmp_path / "child.py"
+    child.write_text(f"import sys, time\nfor line in sys.stdin:\n    {waiting}\n")
+    monkeypatch.setattr(room.embedding, "__file__", str(child))
+    monkeypatch.setattr(room, "_was_fair", lambda used, elapsed: used > 0.05 * elapsed)  # other tests may run beside
+    source = Conformers(tmp_path / "cache", EmbeddingLimits(limit=1))
+    assert source(components.require("GLC")).method == "ideal"
+    assert source(components.require("GLC")).method == "ideal", "one process does not try twice"
+    source.close()
+    assert len(list(source.folder.glob("*/*.npz"))) == kept
+
+
 def test_when_no_child_answers_the_ideal_coordinates_are_used(
     components: Components, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +244,7 @@ def test_charges_are_those_of_the_cleaned_up_molecule(components: Components) ->
 
 
 def test_an_alkane_too_long_for_the_clock_is_embedded_without_hydrogens(tmp_path: Path) -> None:
-    source = Conformers(tmp_path, EmbeddingLimits(seconds=1, limit=3))
+    source = Conformers(tmp_path, EmbeddingLimits(seconds=4, limit=20))
     component = component_of_text("C" * 200, "LIG_A")
     conformer = source(component)
     source.close()
