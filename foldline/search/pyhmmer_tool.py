@@ -7,9 +7,11 @@ become rows at once, so that memory does not grow with the database. Knows no ca
 import io
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import pyhmmer
 from pyhmmer import easel, plan7
@@ -20,6 +22,7 @@ from foldline.search.recipes import Search
 from foldline.search.rows import Alignment, Found, Row, alignment_of
 from foldline.search.tools import SearchTimeout
 
+Part = TypeVar("Part")
 BLOCK_RESIDUES = 1 << 22
 # Shorter queries cannot reach the E-values of a recipe in any database, and a profile of one nucleotide has crashed
 # nhmmer's code in pyhmmer 0.12.3.
@@ -48,7 +51,7 @@ class PyHmmer:
             if query is not None
         )
         for future in executor.map(partial(_search_block, search=search), work):
-            index, part = future.result()
+            index, part = _result(future, search)
             found[index].add(part, search)
             if search.deadline is not None and time.monotonic() > search.deadline:
                 raise SearchTimeout(search.recipe.database)
@@ -59,7 +62,7 @@ class PyHmmer:
         profile, found = _Profile(stockholm), Found()
         work = (block for shard in shards for block in _blocks(shard, "protein", self.block_residues))
         for future in executor.map(partial(_protein, profile, search=search), work):
-            found.add(future.result(), search)
+            found.add(_result(future, search), search)
         return found.included(search)
 
     def align(self, query: str, found: Found, search: Search) -> Alignment:
@@ -111,6 +114,21 @@ def _blocks(path: Path, kind: str, residues: int) -> Iterator[easel.DigitalSeque
         raise SearchError(
             f"the database file {path} cannot be read as FASTA ({_one_line(error)}): get it again, or check it with"
             " foldline db check"
+        ) from error
+
+
+def _result(future: Future[Part], search: Search) -> Part:
+    """What a block gave.
+
+    Raises:
+        SearchError: the name of a hit cannot be read, or its numbers overflow.
+    """
+    try:
+        return future.result()
+    except (UnicodeDecodeError, OverflowError) as error:
+        raise SearchError(
+            f"a hit in the database {search.recipe.database} cannot be read ({_one_line(error)}): save the file as"
+            ' UTF-8, or set tool = "hmmer" in [search]'
         ) from error
 
 

@@ -158,6 +158,15 @@ def test_what_is_no_fasta_is_named(tmp_path: Path, queries: dict[str, list[str]]
             run(tool, queries["protein"], [path], Search(recipes.UNIREF90, 10))
 
 
+def test_a_name_that_is_not_utf_8(tmp_path: Path, queries: dict[str, list[str]], hmmer: None) -> None:
+    path, (query, _) = tmp_path / "latin.fasta", queries["protein"]
+    path.write_bytes(b">a caf\xe9\n" + query[4:].encode() + b"\n")
+    with pytest.raises(SearchError, match=r'uniref90 cannot be read .*: save the file as UTF-8, or set tool = "hmmer"'):
+        run(PyHmmer(), [query], [path], Search(recipes.UNIREF90, 1))
+    (found,) = run(Hmmer.find(), [query], [path], Search(recipes.UNIREF90, 1))
+    assert found.rows[1] == "----" + query[4:]
+
+
 def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(SearchError, match="jackhmmer is not on the PATH: install HMMER"):
