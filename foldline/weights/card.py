@@ -30,8 +30,7 @@ class Card:
         if self.n_recycle is not None:
             spec = replace(spec, n_recycle=self.n_recycle)
         if self.n_step is not None:
-            # a whole sampler, not the short one of the distilled networks that few MSA blocks hint at
-            spec = replace(spec, sampler=replace(type(spec.sampler)(), n_step=self.n_step))
+            spec = replace(spec, sampler=replace(spec.sampler, n_step=self.n_step))
         return spec
 
     def notes(self, job: "Job") -> tuple[str, ...]:

@@ -48,8 +48,8 @@ DEMO = Entry(
     name="demo",
     summary="3.4 M parameters, has memorised a few structures and can predict nothing else (docs/demo_model.md)",
     url="",
-    size=0,
-    sha256="",
+    size=6877226,
+    sha256="2be8f93b595e940ab3f94da20ac85ca94afa7430acf83e677b083291a5fd319e",
     bundled=Path(__file__).with_name("demo.safetensors"),
 )
 BUNDLED = (DEMO,)

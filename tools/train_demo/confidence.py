@@ -1,7 +1,7 @@
 """Training of the confidence head on samples of the finished network, good and bad; then the checkpoint is written.
 
-Trunk and diffusion module stay as they are. Samples come from the full sampler, from shorter ones, and from one or more
-steps that start at a noised truth, so that errors of all sizes occur.
+Trunk and diffusion module stay as they are. Samples come from the sampler itself, from shorter and longer ones, and
+from single steps that start at a noised truth, so that errors of all sizes occur.
 """
 
 import argparse
@@ -21,7 +21,9 @@ from tools.train_demo.model import SPEC, new_network, save_checkpoint
 from tools.train_demo.rollout import Embedded, deviations, embed, roll_out
 from tools.train_demo.train import Target, load_target, random_poses
 
-SHORTER = (4, 6, 8, 12)
+OTHER_STEPS = (2, 5, 8)  # samples of other qualities than the sampler's own
+# the last projections, whose logits have far to go
+FAST = ("confidence.pae.weight", "confidence.pde.weight", "confidence.plddt", "confidence.resolved")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def token_frames(target: Target) -> tuple[Tensor, Tensor]:
 def samples_of(network: Network, target: Target, embedded: Embedded, seed: int, count: int) -> list[Tensor]:
     """Samples [N_atom, 3] of many qualities."""
     made = list(roll_out(network, target, embedded, seed=seed, n_sample=count))
-    for n_step in SHORTER:
+    for n_step in OTHER_STEPS:
         made += roll_out(network, target, embedded, seed=seed + n_step, n_sample=max(1, count // 3), n_step=n_step)
     generator = torch.Generator().manual_seed(seed)
     shared = graph.share(network.diffusion, target.batch, *embedded)
@@ -112,8 +114,12 @@ def train(network: Network, targets: list[Target], options: argparse.Namespace) 
         lessons += [(i, lesson(target, frames[i][0], x)) for x in made]
         polymer = deviations(target, torch.stack(made[: options.samples]))[0]
         print(target.name, f"{len(made)} samples, full ones:", [f"{x:.2f}" for x in polymer.tolist()], flush=True)
-    trained = [p for name, p in network.named_parameters() if p.requires_grad and name.startswith("confidence")]
-    optimizer = torch.optim.AdamW(trained, lr=0, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad and name.startswith("confidence")}
+    groups = [
+        {"params": [p for name, p in trained.items() if (name in FAST) == fast], "times": 5.0 if fast else 1.0}
+        for fast in (False, True)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
     generator = torch.Generator().manual_seed(options.seed)
     start, said, step, recent = time.time(), time.time(), 0, []
     while (spent := time.time() - start) < options.seconds:
@@ -121,14 +127,14 @@ def train(network: Network, targets: list[Target], options: argparse.Namespace) 
             options.rate * min(1.0, (step + 1) / 20) * (0.02 + 0.49 * (1 + math.cos(math.pi * spent / options.seconds)))
         )
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["times"]
         i, taught = lessons[int(torch.randint(len(lessons), (), generator=generator))]
         with torch.autocast("cpu", torch.bfloat16):
             head = graph.confidence(network.confidence, targets[i].batch, embedded[i], taught.x)
         plddt, errors = loss_of(head, taught, targets[i], frames[i][1])
         optimizer.zero_grad()
         (plddt + errors).backward()
-        torch.nn.utils.clip_grad_norm_(trained, 5.0)
+        torch.nn.utils.clip_grad_norm_(trained.values(), 5.0)
         optimizer.step()
         recent.append((plddt.item(), errors.item()))
         step += 1
@@ -156,7 +162,8 @@ def main() -> None:
     network = new_network(options.seed)
     state = torch.load(options.state, weights_only=True)["network"]
     # what the checkpoint will hold is what the head is taught with
-    network.load_state_dict({name: value.to(torch.bfloat16).float() for name, value in state.items()})
+    known = {name: value.bfloat16().float() for name, value in state.items() if not name.startswith("confidence")}
+    network.load_state_dict(network.state_dict() | known)
     train(network, [load_target(options.data, name) for name in options.targets], options)
     memorised = {name: json.loads((options.data / f"{name}.entities.json").read_text()) for name in options.targets}
     save_checkpoint(network, options.out, torch.bfloat16, memorised)
