@@ -18,6 +18,7 @@ BENCH = "foldline bench memory --tokens 10000 --atoms 80000 --msa-rows 1024 --dt
 TRAIN, STATE = "python -m tools.train_demo.", "--data data --state state.pt --targets $names "
 WRITE = "--seconds 600 --out foldline/weights/demo.safetensors"
 NOT_RUN: dict[tuple[str, str], str] = {
+    ("README.md", "scripts/demo"): "it makes an environment",
     ("README.md", "python3 -m venv .venv"): "it makes an environment",
     ("README.md", ". .venv/bin/activate"): "it needs that environment",
     ("README.md", "pip install . -c constraints.txt"): "it installs into that environment",
