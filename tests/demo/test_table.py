@@ -79,10 +79,12 @@ def test_what_cannot_be_compared_is_named(experiment: Path, tmp_path: Path) -> N
 def result(tmp_path: Path) -> Path:
     """A result of two samples, the better one last."""
     folder = tmp_path / "myoglobin"
-    for sample, score, shift in ((0, 0.2, 4.0), (1, 0.9, 1.0)):
+    folder.mkdir()
+    (folder / "myoglobin_ranking_scores.csv").write_text("seed,sample,ranking_score\n1,0,0.2\n1,1,0.9\n")
+    for sample, shift in ((0, 4.0), (1, 1.0)):
         stem = folder / f"seed-1_sample-{sample}" / f"myoglobin_seed-1_sample-{sample}"
         stem.parent.mkdir(parents=True)
-        Path(f"{stem}_summary_confidences.json").write_text(json.dumps({"ranking_score": score, "ptm": 0.5}))
+        Path(f"{stem}_summary_confidences.json").write_text(json.dumps({"ptm": 0.5}))
         Path(f"{stem}_confidences.json").write_text(json.dumps({"atom_plddts": [80.0, 90.0]}))
         write(Path(f"{stem}_model.cif"), CHAIN, HEME + [shift, 0, 0], ("A", "B"))
     return folder
@@ -112,7 +114,7 @@ def test_samples_are_listed_best_first(result: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_no_result_is_bad_input(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.train_demo.table", str(tmp_path)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and "holds no samples" in done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "not a finished result" in done.stderr
 
 
 @pytest.mark.parametrize(

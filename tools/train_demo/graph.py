@@ -4,18 +4,20 @@ Foldline's layers are for inference and update in place; what is here computes t
 losses, files or steps.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from foldline.layers.atoms import AtomFeatures, AtomTransformer
 from foldline.layers.diffusion import AdaptiveLayerNorm, DiffusionTransformerBlock, Modulation
 from foldline.layers.heads import ConfidenceHead
-from foldline.layers.msa import OuterProductMean
+from foldline.layers.msa import MsaBlock, OuterProductMean
 from foldline.layers.pairformer import (
     PairBlock,
+    PairformerBlock,
     PairformerStack,
     SingleAttention,
     Transition,
@@ -27,6 +29,15 @@ from foldline.models.batch import Batch
 from foldline.models.network import DiffusionModule, Network, Trunk
 from foldline.ops.triangle_attention import MASKED
 from foldline.ops.window_attention import N_KEY, N_QUERY, n_window, window_key_mask, window_queries
+
+Block = TypeVar("Block", bound=nn.Module)
+
+
+def blocks_of(modules: nn.ModuleList, kind: type[Block]) -> Iterator[Block]:
+    """The modules of a list, which are all of a kind."""
+    for module in modules:
+        assert isinstance(module, kind)
+        yield module
 
 
 def linear(layer: Linear, x: Tensor) -> Tensor:
@@ -95,7 +106,7 @@ def single_attention(layer: SingleAttention, s: Tensor, z: Tensor) -> Tensor:
 
 def pairformer(stack: PairformerStack, s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """s and z after the stack (AF3 SI Alg. 17)."""
-    for block in stack.blocks:
+    for block in blocks_of(stack.blocks, PairformerBlock):
         z = pair_block(block.pair, z)
         s = s + single_attention(block.single_attention, s, z)
         s = s + transition(block.single_transition, s)
@@ -135,12 +146,12 @@ def pair_track(network: Trunk, batch: Batch, msa_rows: Tensor, s_inputs: Tensor)
     value = torch.atan(count / 3) * (2 / torch.pi)
     m = table[batch.msa[msa_rows].long()] + (count > 0).float() * has_deletion + value * deletion_value
     m = (m + linear(module.s, s_inputs)).float()
-    for block in module.blocks:
+    for block in blocks_of(module.blocks, MsaBlock):
         assert block.pwa is None, "one MSA block, which does not update the alignment"
         z = z + outer_product_mean(block.opm, m)
         z = pair_block(block.pair, z)
     after = []
-    for block in network.pairformer.blocks:
+    for block in blocks_of(network.pairformer.blocks, PairformerBlock):
         z = pair_block(block.pair, z)
         after.append(z)
     return after
@@ -150,7 +161,7 @@ def single_track(network: Trunk, s_inputs: Tensor, after: list[Tensor]) -> Tenso
     """s [N_token, c_s] of one pass, from the result of `pair_track`."""
     s = linear(network.s_init, s_inputs).float()
     s = s + linear(network.recycle_s, network.norm_s(torch.zeros_like(s)))
-    for block, z in zip(network.pairformer.blocks, after, strict=True):
+    for block, z in zip(blocks_of(network.pairformer.blocks, PairformerBlock), after, strict=True):
         s = s + single_attention(block.single_attention, s, z)
         s = s + transition(block.single_transition, s)
     return s
@@ -198,7 +209,7 @@ def atom_pairs(features: AtomFeatures, batch: Batch, c: Tensor, z: Tensor | None
     p = p + window_queries(linear(features.pair_query, activated))[:, :, None]
     p = p + window_keys(linear(features.pair_key, activated))[:, None]
     hidden = p
-    for layer in features.mlp:
+    for layer in blocks_of(features.mlp, Linear):
         hidden = linear(layer, F.relu(hidden))
     return p + hidden
 

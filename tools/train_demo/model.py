@@ -12,8 +12,8 @@ from foldline.models.spec import PROTENIX_V1, SamplerSpec
 from foldline.weights import protenix
 from foldline.weights.card import Card, write_card
 
-# Sampler and constants of Protenix's distilled networks. The aligned loss leaves the orientation of an answer open, and a
-# network that has memorised a structure picks its own: many small steps mix orientations, few large ones do not.
+# Sampler and constants of Protenix's distilled networks. The aligned loss leaves the orientation of an answer open, and
+# a network that has memorised a structure picks its own: many small steps mix orientations, few large ones do not.
 N_STEP = 3
 
 SPEC: ModelSpec = replace(

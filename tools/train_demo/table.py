@@ -1,6 +1,7 @@
 """The table that scripts/demo ends with: every sample of a result, best first, beside the experiment where given."""
 
 import argparse
+import csv
 import json
 import sys
 from dataclasses import dataclass
@@ -35,8 +36,13 @@ def rows_of(result: Path, experiment: Path | None) -> list[Row]:
     """
     name = result.name
     rows = []
-    for folder in sorted(result.glob("seed-*_sample-*")):
-        stem = folder / f"{name}_{folder.name}"
+    try:
+        with (result / f"{name}_ranking_scores.csv").open(newline="") as file:
+            scores = {f"seed-{x['seed']}_sample-{x['sample']}": float(x["ranking_score"]) for x in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"not a finished result ({error})", path="result", source=str(result)) from error
+    for folder_name, score in scores.items():
+        stem = result / folder_name / f"{name}_{folder_name}"
         try:
             summary = json.loads(Path(f"{stem}_summary_confidences.json").read_text())
             full = json.loads(Path(f"{stem}_confidences.json").read_text())
@@ -47,7 +53,7 @@ def rows_of(result: Path, experiment: Path | None) -> list[Row]:
             target = target_of(name)
             compared = deviation(Path(f"{stem}_model.cif"), experiment, target["chains"], set(target["ligands"]))
         plddt = float(np.mean(full["atom_plddts"]))
-        rows.append(Row(folder.name, summary["ranking_score"], plddt, summary["ptm"], compared))
+        rows.append(Row(folder_name, score, plddt, summary["ptm"], compared))
     if not rows:
         raise InputError("holds no samples", path="result", source=str(result))
     return sorted(rows, key=lambda row: -row.ranking_score)
