@@ -38,7 +38,7 @@ def test_it_is_part_of_the_package_as_the_registry_says(tmp_path: Path) -> None:
     path = checkpoint_path("demo", cache_dir=tmp_path)
     assert path == DEMO.bundled == cached_path(DEMO, tmp_path) and DEMO in BUNDLED
     content = path.read_bytes()
-    assert len(content) == DEMO.size < 25_000_000
+    assert len(content) == DEMO.size and len(content) < 25_000_000
     assert hashlib.sha256(content).hexdigest() == DEMO.sha256
     assert EngineConfig().model != "demo"
 

@@ -117,6 +117,15 @@ def test_a_folder_that_is_no_result_is_bad_input(root: Path, tmp_path: Path) -> 
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "not a finished result" in done.stderr
 
 
+def test_the_table_is_followed_by_what_the_run_warned_of(result: Path, root: Path) -> None:
+    command = [sys.executable, "-m", "tools.train_demo.table", str(result)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and "not a finished result" in done.stderr and done.stdout == ""
+    (result / "myoglobin_run.json").write_text(json.dumps({"warnings": ["it means nothing"]}))
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "note: it means nothing"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -59,6 +59,18 @@ def rows_of(result: Path, experiment: Path | None) -> list[Row]:
     return sorted(rows, key=lambda row: -row.ranking_score)
 
 
+def warnings_of(result: Path) -> list[str]:
+    """What the run warned of.
+
+    Raises:
+        InputError: the result is not finished.
+    """
+    try:
+        return json.loads((result / f"{result.name}_run.json").read_text())["warnings"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"not a finished result ({error})", path="result", source=str(result)) from error
+
+
 def target_of(name: str) -> dict:
     """What is known of a memorised structure."""
     known = {target["name"]: target for target in json.loads(TARGETS.read_text())}
@@ -92,10 +104,13 @@ def main() -> None:
     options = parser.parse_args()
     try:
         rows = rows_of(options.result, options.structure)
+        warnings = warnings_of(options.result)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(ExitCode.BAD_INPUT) from error
     Console().print(table_of(rows))
+    for warning in warnings:
+        print(f"note: {warning}")
 
 
 if __name__ == "__main__":
