@@ -62,9 +62,10 @@ class TemplateEmbedder(nn.Module):
         self.u = Linear(c, c_z)
 
     def features(self, template: Template, frames: Tensor, asym_id: Tensor, rows: slice) -> Tensor:
-        """Geometry of a row block, float32 [*b, N_row, N_token, 44]: distogram, pseudo-beta mask, unit vector, frame mask.
+        """Geometry of a row block, float32 [*b, N_row, N_token, 44].
 
-        Everything between different chains is zero. Distance bins are open at both ends.
+        In this order: distogram, pseudo-beta mask, unit vector, frame mask. Everything between different chains is
+        zero. Distance bins are open at both ends.
         """
         lower = torch.linspace(BIN_MIN, BIN_MAX, N_BIN, device=frames.device).square()
         upper = torch.cat([lower[1:], lower.new_full((1,), 1e8)])
