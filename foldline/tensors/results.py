@@ -90,6 +90,6 @@ class Samples:
             bad = int((~np.isfinite(values)).sum())
             if bad:
                 raise NonFiniteOutput(
-                    f"seed {self.seed}, sample {self.first + place}: {bad} of {values.size} values of the {what} are not"
-                    " finite, so nothing of this sample was written; try --dtype fp32"
+                    f"seed {self.seed}, sample {self.first + place}: {bad} of {values.size} values of the {what} are"
+                    " not finite, so nothing of this sample was written; try --dtype fp32"
                 )
