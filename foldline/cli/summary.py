@@ -37,8 +37,14 @@ def plan_words(plan: "Plan") -> str:
     kinds = (plan.trunk_dtype, plan.diffusion_dtype, plan.confidence_dtype)
     names = dict.fromkeys(str(kind).removeprefix("torch.") for kind in kinds)
     precision = "/".join(_DTYPES.get(name, name) for name in names)
-    together = f"{plan.seed_batch} seeds and {plan.diffusion_batch} samples at once"
+    seeds, samples = (count_of(n, word) for n, word in ((plan.seed_batch, "seed"), (plan.diffusion_batch, "sample")))
+    together = f"{seeds} and {samples} at once"
     return f"bucket {plan.bucket[0]}, {precision}, {together}"
+
+
+def count_of(number: int, word: str) -> str:
+    """A number of things in words: "1 seed", "2 seeds"."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import typer
 
 from foldline.cli.display import print_error
 from foldline.cli.options import ConfigFile, Inputs, settings_from
+from foldline.cli.summary import count_of
 from foldline.errors import ExitCode, FoldlineError
 
 if TYPE_CHECKING:
@@ -76,10 +77,8 @@ def check(job: "Job", components: "Components", conformers: "Conformers") -> lis
         entities.append(entity)
     made = build_features(replace(job, entities=tuple(entities)), components=components, conformers=conformers)
     seeds = ",".join(map(str, job.seeds[:5])) + (",..." if len(job.seeds) > 5 else "")
-    chains = len(made.topology.chain_id)
-    line = (
-        f"ok {job.name}: {made.features.n_token} tokens, {made.features.n_atom} atoms, {chains} chains, seeds {seeds}"
-    )
+    sizes = (made.features.n_token, "token"), (made.features.n_atom, "atom"), (len(made.topology.chain_id), "chain")
+    line = f"ok {job.name}: {', '.join(count_of(*size) for size in sizes)}, seeds {seeds}"
     if to_search:
         line += f"; no alignment given for {', '.join(to_search)}"
     return [line, *(f"note {job.name}: {note}" for note in dict.fromkeys((*job.notes, *made.notes)))]

@@ -32,8 +32,8 @@ def test_validate(run: Command, job: Write) -> None:
     done = run("validate", good, search)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
-        "ok good: 8 tokens, 64 atoms, 1 chains, seeds 1",
-        "ok search: 8 tokens, 64 atoms, 1 chains, seeds 1; no alignment given for A",
+        "ok good: 8 tokens, 64 atoms, 1 chain, seeds 1",
+        "ok search: 8 tokens, 64 atoms, 1 chain, seeds 1; no alignment given for A",
     ]
     assert run("validate", good, "--quiet").out == ""
 

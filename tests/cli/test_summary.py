@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from foldline.cli.summary import MAX_ROWS, Row, job_line, plan_words, table, totals
+from foldline.cli.summary import MAX_ROWS, Row, count_of, job_line, plan_words, table, totals
 from foldline.engine import Prediction
 from foldline.engine.plan import Sizes, plan
 from foldline.errors import DoesNotFit
@@ -20,7 +20,8 @@ def prediction(name: str = "a", **more: object) -> Prediction:
 
 def test_a_line_tells_sizes_plan_seconds_and_memory() -> None:
     words = plan_words(PLAN)
-    assert words.startswith("bucket 256, fp32, ") and words.endswith(" samples at once")
+    assert words.startswith("bucket 256, fp32, ") and words.endswith(" at once")
+    assert count_of(1, "seed") == "1 seed" and count_of(2, "seed") == "2 seeds" and count_of(0, "seed") == "0 seeds"
     assert job_line(prediction()) == (
         f"a: 245 tokens, 1980 atoms, {words}, best score 0.82, 1.8 s (features 0.5, trunk 1.0), peak 1.5 GiB -> out/a"
     )
