@@ -12,7 +12,7 @@ from tiny_features import N_MSA, tiny_features
 
 from foldline.engine.group import Lane
 from foldline.engine.ladder import Rung, out_of_memory, run_lanes
-from foldline.engine.plan import Plan, Sizes, plan
+from foldline.engine.plan import Plan, Sizes, estimate, plan
 from foldline.engine.runner import Results, Run, RunOptions, SeedResult, run_seed
 from foldline.errors import DoesNotFit
 from foldline.models import Network
@@ -36,7 +36,7 @@ def alone(network: Network) -> list[SeedResult]:
 
 def a_plan(network: Network, **changes: object) -> Plan:
     chosen = plan(Sizes(28, FEATURES.n_atom, N_MSA, OPTIONS.n_sample, len(SEEDS)), network.spec, 1 << 40)
-    return replace(chosen, **changes)  # type: ignore[arg-type]
+    return estimate(replace(chosen, **changes))  # type: ignore[arg-type]
 
 
 def no_device_memory() -> Exception:
@@ -87,6 +87,14 @@ def attempt(network: Network, chosen: Plan, options: RunOptions = OPTIONS) -> tu
     return [results.of(lane, {}, run) for lane in lanes], rungs, last
 
 
+def rungs_below(chosen: Plan, stage: str) -> int:
+    """How often memory may run out in a stage before nothing smaller is left."""
+    count, current = 0, chosen
+    while (leaner := current.smaller(stage) or current.smaller()) is not None:
+        count, current = count + 1, leaner
+    return count
+
+
 PLACES: dict[str, tuple[str, str]] = {
     "trunk.embed_inputs": ("trunk", "embed_inputs"),
     "trunk.start": ("trunk", "start"),
@@ -112,7 +120,8 @@ def test_memory_that_runs_out_once(
     passes = Counted(network.trunk.pairformer.forward)
     monkeypatch.setattr(owner, method, failing)
     monkeypatch.setattr(network.trunk.pairformer, "forward", lambda s, z, *rest: passes(s, z, *rest))
-    results, rungs, last = attempt(network, a_plan(network, seed_batch=2, diffusion_batch=6))
+    chosen = a_plan(network, seed_batch=2, diffusion_batch=6)
+    results, rungs, last = attempt(network, chosen)
     for result, wanted in zip(results, alone, strict=True):
         assert_same_samples(result.samples, wanted.samples)
         assert_same_embeddings(result.embeddings, wanted.embeddings)
@@ -121,7 +130,8 @@ def test_memory_that_runs_out_once(
         return
     (rung,) = rungs
     assert rung.stage == ("trunk" if module == "distogram" else module)
-    assert rung.changes == {"seed_batch": (2, 1)} and last.seed_batch == 1 and rung.plan == last
+    assert rung.plan == last == chosen.smaller(rung.stage), "the next plan on which the stage needs less"
+    assert rung.changes["seed_batch"] == (2, 1) and last.seed_batch == 1
     assert "out of memory" in str(rung) and "seed_batch 2 -> 1" in str(rung)
     kept = module not in ("trunk", "distogram") or place == "distogram.forward" and call == 2
     assert rung.trunk_kept is kept
@@ -135,12 +145,14 @@ def test_the_trunk_of_a_lone_seed_is_kept(
     network: Network, alone: list[SeedResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory that runs out again and again in the diffusion: down to z on the host, with one trunk a seed."""
-    failing = Failing(network.diffusion.forward, range(1, 9), no_device_memory)
+    chosen = a_plan(network, seed_batch=1, diffusion_batch=2)
+    n_rung = rungs_below(chosen, "diffusion")
+    failing = Failing(network.diffusion.forward, range(1, n_rung + 1), no_device_memory)
     passes = Failing(network.trunk.pairformer.forward, range(0), MemoryError)
     monkeypatch.setattr(network.diffusion, "forward", failing)
     monkeypatch.setattr(network.trunk.pairformer, "forward", passes)
-    results, rungs, last = attempt(network, a_plan(network, seed_batch=1, diffusion_batch=2))
-    assert len(rungs) == 8 and last.diffusion_batch == 1 and not last.keep_biases
+    results, rungs, last = attempt(network, chosen)
+    assert len(rungs) == n_rung > 3 and last.diffusion_batch == 1 and last.park_pair and not last.keep_biases
     assert passes.calls == PASSES and all(rung.trunk_kept for rung in rungs)
     for result, wanted in zip(results, alone, strict=True):
         assert_same_samples(result.samples, wanted.samples)
@@ -202,5 +214,5 @@ def test_a_step_down_is_recorded_as_plain_values(network: Network, monkeypatch: 
         "stage": "diffusion",
         "seeds": [3, 4, 5],
         "trunk_kept": True,
-        "changes": {"seed_batch": [3, 1]},
+        "changes": {"seed_batch": [3, 1], "diffusion_batch": [6, 2]},
     }
