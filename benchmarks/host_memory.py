@@ -1,9 +1,10 @@
 """Peak resident memory of a whole CPU prediction, loading included, each precision in a process of its own.
 
-    python benchmarks/host_memory.py JOB CHECKPOINT [--dtype fp32 bf16] [--passes 1] [--steps 2] [--samples 1] [--blocks N]
+    python benchmarks/host_memory.py JOB CHECKPOINT [--dtype fp32 bf16] [--passes 1] [--steps 2] [--samples 1]
+                                     [--blocks N]
 
-`--blocks N` runs the first N blocks of the pairformer, with the weights of all of them loaded: blocks are alike, so that
-the peak is that of a few of them, and the trunk takes minutes in place of an hour.
+`--blocks N` runs the first N blocks of the pairformer, with the weights of all of them loaded: blocks are alike, so
+that the peak is that of a few of them, and the trunk takes minutes in place of an hour.
 
 Bounds for 7wux (1,218 tokens, 1,302 alignment rows) with the base v1 network: 4.5 GB in fp32, 2.8 GB in bf16.
 """
