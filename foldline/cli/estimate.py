@@ -9,7 +9,7 @@ import typer
 
 from foldline.cli.display import print_error
 from foldline.cli.options import ConfigFile, Dtype, Inputs, Model, Msa, named_as_option, settings_from
-from foldline.cli.predict import Buckets, NumSeeds, Samples, Seeds
+from foldline.cli.predict import Buckets, NumSeeds, Samples, SeedBatch, Seeds
 from foldline.config import EngineConfig, SeedChoice, parse_seeds
 from foldline.errors import ExitCode, FoldlineError, InputError
 
@@ -37,6 +37,7 @@ def estimate(
     device: Device = None,
     dtype: Dtype = None,
     max_memory: MaxMemory = None,
+    seed_batch: SeedBatch = None,
     buckets: Buckets = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -50,7 +51,7 @@ def estimate(
     from foldline.inputs import read_jobs
 
     given = {"model": model, "samples": samples, "msa": msa, "device": device, "dtype": dtype}
-    settings = settings_from(config, **given, max_memory=max_memory, buckets=buckets)
+    settings = settings_from(config, **given, max_memory=max_memory, seed_batch=seed_batch, buckets=buckets)
     jobs, faults = read_jobs(inputs, on_error="collect")
     try:
         choice = SeedChoice(seeds=None if seeds is None else parse_seeds(seeds), num_seeds=num_seeds)
@@ -68,8 +69,8 @@ def estimate(
             print_error(error, f"job {job.name}: ")
             failed += 1
             continue
-        sizes = replace(sizes, n_seed=min(sizes.n_seed, settings.seed_batch or sizes.n_seed))
-        found = [estimate_on(place, sizes, settings.samples, spec) for place in places]
+        sharing = replace(sizes, n_seed=min(sizes.n_seed, settings.seed_batch or sizes.n_seed))
+        found = [estimate_on(place, sharing, settings.samples, spec) for place in places]
         if as_json:
             records.append(_record(sizes, settings, found))
         else:

@@ -53,6 +53,7 @@ OPTIONS = {
         "--msa",
         "--num-seeds",
         "--samples",
+        "--seed-batch",
         "--seeds",
     ],
     "validate": ["INPUT...", "--config", "--quiet"],

@@ -45,6 +45,24 @@ def test_as_json(estimated: Callable[..., list[dict]], job: Callable[..., Path])
     assert one["devices"][1]["plan"]["bucket"][0] == 256 and one["devices"][0]["plan"]["bucket"][0] == 8
 
 
+def test_seeds_that_share_passes(
+    estimated: Callable[..., list[dict]], job: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As many as `predict --seed-batch` would let share; the option wins over the configuration."""
+
+    def together(*words: str) -> tuple[int, int]:
+        (one,) = estimated(job(), "--device", "cuda", "--max-memory", "80GB", "--num-seeds", "4", *words)
+        plan = one["devices"][0]["plan"]
+        assert one["seeds"] == 4
+        return plan["seed_batch"], plan["diffusion_batch"]
+
+    assert together() == together("--seed-batch", "auto") == (4, 20)
+    assert together("--seed-batch", "2") == (2, 10) and together("--seed-batch", "1")[0] == 1
+    (tmp_path / "foldline.toml").write_text("seed_batch = 2\n")
+    assert together() == (2, 10) and together("--seed-batch", "3") == (3, 15)
+    assert together("--seed-batch", "auto") == (4, 20)
+
+
 def test_one_device_of_a_given_size(estimated: Callable[..., list[dict]], job: Callable[..., Path]) -> None:
     """Also one that this machine does not have."""
     (one,) = estimated(job(), "--device", "cuda", "--max-memory", "10GB", "--buckets", "none")
