@@ -90,6 +90,7 @@ class NonFiniteOutput(FoldlineError):
     """The network's output holds NaN or Inf; nothing of it is written."""
 
     code = "non_finite_output"
+    stage = "confidence"
 
 
 class WriteError(FoldlineError):

@@ -12,7 +12,7 @@ from foldline.engine.ladder import Rung
 from foldline.engine.plan import Plan
 from foldline.engine.prepare import Prepared
 from foldline.engine.runner import MadeSample
-from foldline.errors import FoldlineError, InternalError, WriteError, during
+from foldline.errors import FoldlineError, InternalError, WriteError
 from foldline.tensors import Embeddings, Features, Samples
 
 if TYPE_CHECKING:
@@ -82,26 +82,27 @@ class JobRun:
         """Everything to warn of."""
         return (*self.prepared.job.notes, *self.made.notes, *map(str, self.rungs))
 
-    def fail(self, error: BaseException) -> None:
-        """End the job in an error, the first one there is."""
+    def fail(self, error: BaseException, stage: str = "") -> None:
+        """End the job in an error, the first one there is; `stage` is where, unless the error knows it itself."""
         if self.error is None:
             self.error = as_job_error(error)
+            self.error.stage = self.error.stage or stage
 
     def take_sample(self, seed: int, make: MadeSample) -> None:
         """Finish a sample's scores, and write or keep it. In the writing thread."""
         if self.error is not None:
             return
-        start = time.perf_counter()
+        start, stage = time.perf_counter(), "confidence"
         try:
-            with during("write"):
-                samples = replace(make(), seed=seed)
-                if self.writer is not None:
-                    self.writer.write(samples)
-                else:
-                    samples.require_finite(0)
-                    self.samples[seed, samples.first] = samples
+            samples = replace(make(), seed=seed)
+            stage = "write"
+            if self.writer is not None:
+                self.writer.write(samples)
+            else:
+                samples.require_finite(0)
+                self.samples[seed, samples.first] = samples
         except Exception as error:  # noqa: BLE001 - it ends this job, not the others
-            self.fail(error)
+            self.fail(error, stage)
         self._write_seconds += time.perf_counter() - start
 
     def take_embeddings(self, seed: int, embeddings: Embeddings) -> None:
@@ -110,10 +111,9 @@ class JobRun:
             return
         start = time.perf_counter()
         try:
-            with during("write"):
-                self.writer.write_embeddings(seed, embeddings)
+            self.writer.write_embeddings(seed, embeddings)
         except Exception as error:  # noqa: BLE001 - it ends this job, not the others
-            self.fail(error)
+            self.fail(error, "write")
         self._write_seconds += time.perf_counter() - start
 
     def took(self, seed: int, seconds: dict[str, float], n_lane: int) -> None:
@@ -126,11 +126,10 @@ class JobRun:
         best = max((c.ranking_score for s in self.samples.values() for c in s.confidences), default=None)
         if self.error is None and self.writer is not None:
             try:
-                with during("write"):
-                    record = record | self._measured()
-                    best = self.writer.finish(self.prepared.data_json, record, self.prepared.job.seeds).ranking_score
+                record = record | self._measured()
+                best = self.writer.finish(self.prepared.data_json, record, self.prepared.job.seeds).ranking_score
             except Exception as error:  # noqa: BLE001 - it ends this job, not the others
-                self.fail(error)
+                self.fail(error, "write")
         if self.error is not None:
             return Prediction(self.name, error=self.error)
         self._write_seconds += time.perf_counter() - start

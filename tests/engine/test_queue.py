@@ -13,10 +13,11 @@ from other_jobs import assert_same_samples
 from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
-from foldline.engine import Engine, Prediction
+from foldline.engine import Engine, Prediction, runner
 from foldline.errors import DoesNotFit, InputError, InternalError, NonFiniteOutput, WriteError
 from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
+from foldline.outputs.layout import SampleWriter
 from foldline.tensors import Features, Samples
 
 SETTINGS = {"samples": 2, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1}
@@ -198,8 +199,22 @@ def test_output_that_is_not_finite_is_an_error_of_its_job(
     spoilt = Broken(head.atom_plddt, 1, lambda real, *args: real(*args) * float("nan"))
     monkeypatch.setattr(head, "atom_plddt", spoilt)
     first, second = engine.predict([a_job("nine", (1, 2)), a_job("five")], out=tmp_path if out else None)
-    assert isinstance(first.error, NonFiniteOutput) and first.error.stage == "write" and second.error is None
+    assert isinstance(first.error, NonFiniteOutput) and first.error.stage == "confidence" and second.error is None
     assert not out or not (tmp_path / "nine" / "nine_run.json").exists()
+
+
+@pytest.mark.parametrize(("fault", "stage"), [("confidences", "confidence"), ("writer", "write")])
+def test_an_error_beside_the_network_carries_its_stage(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, stage: str
+) -> None:
+    """Scores are finished and files are written in one thread; their faults are told apart."""
+    engine = an_engine(checkpoint)
+    if fault == "writer":
+        monkeypatch.setattr(SampleWriter, "write", raising(RuntimeError("no ink")))
+    else:
+        monkeypatch.setattr(runner, "confidences", raising(RuntimeError("no score")))
+    (found,) = engine.predict([a_job("five")], out=tmp_path)
+    assert isinstance(found.error, InternalError) and found.error.stage == stage
 
 
 def test_a_job_that_failed_is_not_taken_further(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
