@@ -14,6 +14,7 @@ from foldline.cli.db import db
 from foldline.cli.display import print_error
 from foldline.cli.doctor import doctor
 from foldline.cli.estimate import estimate
+from foldline.cli.pairs import pairs
 from foldline.cli.predict import predict
 from foldline.cli.report import report
 from foldline.cli.search import search
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command()(search)
+app.command()(pairs)
 app.command()(validate)
 app.command()(estimate)
 app.command()(report)

@@ -87,6 +87,11 @@ def jobs_from_fasta(
     return jobs, errors
 
 
+def has_types(text: str) -> bool:
+    """Whether any header names a type, which makes one job of the whole file."""
+    return any(record.kind is not None for record in _records(text, Faults()))
+
+
 def _line(parts: Sequence[str | int], root: str) -> str:
     """Places in FASTA are the lines of headers."""
     return f"line {parts[0]}" if parts else ""
@@ -127,7 +132,7 @@ def _plain_entities(record: _Record, faults: Faults) -> tuple[Entity, ...]:
         entities.append(Polymer("protein", (checks.chain_name(number),), sequence, description=description))
         if sequence and set(sequence) <= set("ACGTUN"):
             faults.note(parts, f'chain {number + 1} is read as a protein: for DNA or RNA write ">A|dna" or ">A|rna"')
-    return _merged(entities)
+    return merged(entities)
 
 
 def _typed_entities(records: list[_Record], faults: Faults, folder: Path | None) -> tuple[Entity, ...]:
@@ -135,7 +140,7 @@ def _typed_entities(records: list[_Record], faults: Faults, folder: Path | None)
     ids = [name if name is not None else checks.chain_name(i) for i, name in enumerate(given)]
     checks.check_ids([((record.line,), (name,)) for record, name in zip(records, ids, strict=True)], faults)
     entities = [_typed_entity(record, name, faults, folder) for record, name in zip(records, ids, strict=True)]
-    return _merged(entities)
+    return merged(entities)
 
 
 def _typed_entity(record: _Record, name: str, faults: Faults, folder: Path | None) -> Entity:
@@ -173,7 +178,7 @@ def _with_msa(
     return replace(polymer, unpaired_msa=text, paired_msa=Text("") if polymer.kind == "protein" else None)
 
 
-def _merged(entities: list[Entity]) -> tuple[Entity, ...]:
+def merged(entities: Sequence[Entity]) -> tuple[Entity, ...]:
     """Neighbours that differ in their ids only become copies of one entity."""
     result: list[Entity] = []
     for entity in entities:

@@ -34,6 +34,7 @@ OPTIONS = {
         "--steps",
     ],
     "search": ["INPUT...", "--config", "--out", "--quiet"],
+    "pairs": ["A.FASTA", "[B.FASTA]", "--max-tokens", "--no-homodimers", "--out"],
     "cache list": ["--config"],
     "cache prune": ["--config", "--max-size", "--unused-days"],
     "cache export": ["FILE", "--config"],

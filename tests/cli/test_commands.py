@@ -119,3 +119,16 @@ def test_bench_memory(run: Command) -> None:
     assert "no checkpoint is called" in run("bench", "memory", "--model", "x").err
     assert "need" in run("bench", "memory", "--tokens", "64", "--max-memory", "100MB").err
     assert run("bench", "memory", "--dtype", "fp16").code == 2
+
+
+def test_pairs(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "s.fasta").write_text(">a\nACDEF\n>b\nghi\n>c\nKLMNPQRS\n")
+    out = tmp_path / "screen"
+    done = run("pairs", str(tmp_path / "s.fasta"), "--out", str(out), "--max-tokens", "12", "--no-homodimers")
+    assert (done.code, done.out) == (0, f"2 jobs of 3 sequences in {out}, listed in pairs.csv\n")
+    assert "lower-case letters in the sequence were read as upper-case" in done.err
+    assert "note 1 pair with more than 12 tokens left out, listed in left_out.csv\n" in done.err
+    assert run("validate", str(out), "--quiet").code == 0
+    (tmp_path / "s.fasta").write_text("")
+    done = run("pairs", str(tmp_path / "s.fasta"), "--out", str(out))
+    assert done.code == 2 and "no FASTA record in the file" in done.err and not done.out
