@@ -1,7 +1,8 @@
 """Running functions ahead of need, the events that tell how a run goes, and the wish to end it. Knows no jobs.
 
-An executor maps a function over items and gives a future per item, in order. The default runs threads of this process;
-others, such as one over many machines, keep the same protocol.
+An executor maps a function over items and gives a future per item, in order or as they end. The default runs threads
+of this process; another (`foldline.cluster`) runs on many machines. One that may be remote is given functions of
+modules and items that can be pickled.
 """
 
 import importlib
@@ -16,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -86,6 +87,11 @@ class StopRequest:
 class Executor(Protocol):
     """Where work runs that is not the network's."""
 
+    @property
+    def slots(self) -> int:
+        """How many threads of items run at a time."""
+        ...
+
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Future[Result]]:
         """A future per item, in the order of the items; an error stays in its future.
 
@@ -94,30 +100,50 @@ class Executor(Protocol):
         """
         ...
 
+    def each(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Generator[tuple[Item, Future[Result]], None, None]:
+        """Items with their futures, which are done, as they end; drawn and cancelled as `map` does."""
+        ...
+
     def close(self) -> None:
         """Wait for what runs and end."""
         ...
+
+
+def go_on() -> None:
+    """The check of those whom nobody asks to end."""
 
 
 class InProcess:
     """Runs in threads of this process, `ahead` items before the one asked for; 0 runs each when it is its turn."""
 
     def __init__(
-        self, ahead: int = 1, threads: int | None = None, weigh: Callable[[Any], float] = lambda _item: 1.0
+        self,
+        ahead: int = 1,
+        threads: int | None = None,
+        weigh: Callable[[Any], float] = lambda _item: 1.0,
+        check: Callable[[], None] = go_on,
     ) -> None:
-        """`threads`: how many items run at a time; default: all that are ahead. `weigh`: what an item counts."""
-        self.ahead, self.weigh = ahead, weigh
-        workers = ahead if threads is None else min(ahead, threads)
-        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="foldline") if ahead else None
+        """`threads`: how many items run at a time; default: all that are ahead. `weigh`: what an item counts.
+
+        `check` is called before an item is begun and ends the work by raising, such as `Stopped`.
+        """
+        self.ahead, self.weigh, self.check = ahead, weigh, check
+        self.slots = max(1, ahead if threads is None else min(ahead, threads))
+        self._pool = ThreadPoolExecutor(max_workers=self.slots, thread_name_prefix="foldline") if ahead else None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Future[Result], None, None]:
         """See `Executor.map`."""
         if self._pool is None:
-            yield from (_run(function, item) for item in items)
+            for item in items:
+                self.check()
+                yield _run(function, item)
             return
         waiting: deque[tuple[Future[Result], float]] = deque()
         try:
             for item in items:
+                self.check()
                 waiting.append((self._pool.submit(function, item), self.weigh(item)))
                 while len(waiting) > 1 and sum(weight for _, weight in waiting) - waiting[0][1] >= self.ahead:
                     yield waiting.popleft()[0]
@@ -125,6 +151,34 @@ class InProcess:
                 yield waiting.popleft()[0]
         finally:
             for future, _ in waiting:
+                future.cancel()
+
+    def each(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Generator[tuple[Item, Future[Result]], None, None]:
+        """See `Executor.each`."""
+        if self._pool is None:
+            for item in items:
+                self.check()
+                yield item, _run(function, item)
+            return
+        running: dict[Future[Result], Item] = {}
+        drawn = iter(items)
+        try:
+            while True:
+                while sum(map(self.weigh, running.values())) < self.ahead:
+                    self.check()
+                    try:
+                        item = next(drawn)
+                    except StopIteration:
+                        break
+                    running[self._pool.submit(function, item)] = item
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future
+        finally:
+            for future in running:
                 future.cancel()
 
     def close(self) -> None:

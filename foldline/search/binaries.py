@@ -31,6 +31,7 @@ class Hmmer:
     """HMMER's programs. `find` looks for them on the PATH."""
 
     name = "hmmer"
+    together = False
 
     def __init__(self, programs: dict[str, str], version: str) -> None:
         self.programs, self.version = programs, version

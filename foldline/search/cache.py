@@ -61,6 +61,10 @@ class Cache:
             return False
         return True
 
+    def is_whole(self, key: str) -> bool:
+        """Whether the entry is here and undamaged."""
+        return self.has(key) and self.get(key) is not None
+
     def get(self, key: str) -> str | None:
         """The text of an entry, None where there is none or its file is damaged."""
         try:
@@ -122,11 +126,15 @@ class Cache:
             (removed if old or full else kept).append(entry)
             total += 0 if old or full else entry.size
         for entry in removed:
-            path = self.path(entry.key)
-            path.unlink(missing_ok=True)
-            path.with_suffix(".json").unlink(missing_ok=True)
+            self.drop(entry.key)
             (self.folder / "locks" / f"{entry.key}.lock").unlink(missing_ok=True)
         return removed
+
+    def drop(self, key: str) -> None:
+        """Remove an entry that nobody needs any more; nothing happens where it is gone or belongs to another user."""
+        with contextlib.suppress(OSError):
+            self.path(key).unlink(missing_ok=True)
+            self.path(key).with_suffix(".json").unlink(missing_ok=True)
 
     def export(self, target: Path) -> int:
         """Write all entries into a tar file; returns how many.

@@ -33,6 +33,7 @@ class PyHmmer:
     """HMMER's own code as a library. Thread-safe: a pipeline is made per block, profiles are only read."""
 
     name = "pyhmmer"
+    together = True
 
     def __init__(self, block_residues: int = BLOCK_RESIDUES) -> None:
         self.version = version("pyhmmer")

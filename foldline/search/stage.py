@@ -1,37 +1,28 @@
 """Alignments of chains: every unique chain is searched once, and only where the cache has no answer.
 
-All chains that lack a database's rows are searched together, in one pass over it. Knows chains as kind and sequence;
-what a job is stands in `jobs`.
+Chains that lack a database's rows go through one queue (`shard_queue`). Knows chains as kind and sequence and how rows
+are merged; what a job is stands in `jobs`.
 """
 
 import contextlib
 import os
-import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
 
 from foldline.errors import SearchError
-from foldline.execute import Executor, InProcess
+from foldline.execute import Executor, InProcess, go_on
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
-from foldline.search.databases import Database, identity, locate, searches
-from foldline.search.recipes import PAIRED, UNPAIRED, Kind, Recipe, Search
+from foldline.search.databases import identity, locate, searches
+from foldline.search.recipes import PAIRED, UNPAIRED, Kind, Recipe
 from foldline.search.rows import Alignment, alignment_of, merged, parse_a3m
 from foldline.search.settings import SearchSettings
+from foldline.search.shard_queue import Chain, Say, ShardQueue, Source, Wanted
 
 SCHEMA = 1
 FOLDER = "search-1"  # of the cache: entries, locks, what is known of databases
-Say = Callable[[str], None]
-
-
-class Chain(NamedTuple):
-    """What is searched for."""
-
-    kind: Kind
-    sequence: str
 
 
 @dataclass(frozen=True)
@@ -50,15 +41,30 @@ def cache_in(cache_root: Path) -> Cache:
 
 
 @contextlib.contextmanager
-def searcher_of(table: Mapping[str, object], cache_root: Path, say: Say = lambda message: None) -> Iterator["Searcher"]:
+def searcher_of(
+    table: Mapping[str, object],
+    cache_root: Path,
+    say: Say = lambda message: None,
+    machines: Executor | None = None,
+    threads: int | None = None,
+    check: Callable[[], None] = go_on,
+) -> Iterator["Searcher"]:
     """A searcher with threads of this process; `table` is the [search] table of the configuration.
+
+    Args:
+        table: settings.
+        cache_root: folder of a user's files.
+        say: is told what is being searched.
+        machines: what searches instead of this process.
+        threads: of each search; default: the setting, or one per core.
+        check: is called between pieces of work, and ends it by raising.
 
     Raises:
         InputError: a bad setting.
     """
     settings = SearchSettings.make(table)
-    with InProcess(settings.threads or os.cpu_count() or 1) as executor:
-        yield Searcher(settings, cache_root, executor, say)
+    with InProcess(settings.threads or os.cpu_count() or 1, check=check) as executor:
+        yield Searcher(settings, cache_root, executor, say, machines=machines, threads=threads, check=check)
 
 
 @dataclass
@@ -67,9 +73,13 @@ class Searcher:
 
     settings: SearchSettings
     cache_root: Path
-    executor: Executor
+    executor: Executor  # threads of this process
     say: Say = lambda message: None
     searched: list[tuple[str, str]] = field(default_factory=list)  # database and sequence of searches that were run
+    machines: Executor | None = None  # what searches instead of this process
+    threads: int | None = None  # of each search; default: the setting, or one per core
+    check: Callable[[], None] = go_on
+    late: dict[tuple[Chain, str], str] = field(default_factory=dict)  # notes on searches that passed their time limit
 
     def __post_init__(self) -> None:
         self.folder = self.cache_root / FOLDER
@@ -90,14 +100,57 @@ class Searcher:
             SearchError: a database, a tool or the cache is at fault; it names it and the remedy.
         """
         unique = list(dict.fromkeys(chains))
-        found: dict[Chain, Alignments] = {}
-        for kind in ("protein", "rna"):
-            of_kind = [chain for chain in unique if chain.kind == kind]
-            if of_kind:
-                found |= self._of_kind(kind, of_kind)
-        return found
+        plans = self._plans(unique)
+        lacking = {chain for chain in unique if not plans[chain.kind].is_merged(chain, self)}
+        queue = self._queue()
+        queue.run(self._groups([chain for chain in unique if chain in lacking], plans, queue))
+        return {chain: self._merged(chain, plans[chain.kind], lacking=chain in lacking) for chain in unique}
 
-    def _of_kind(self, kind: Kind, chains: Sequence[Chain]) -> dict[Chain, Alignments]:
+    def search_ahead(self, batches: Iterable[Sequence[Chain]], ended: Callable[[Chain], None]) -> None:
+        """Have the rows of chains in the cache, batch after batch in one queue; batches are drawn when they are begun.
+
+        `ended` is called for each chain of which nothing more will be searched for here: its rows are stored, its
+        search failed, or another process is at it. Whoever asks for its alignments then gets them, or the error.
+
+        Raises:
+            SearchError: a database cannot be used at all.
+        """
+        seen: set[Chain] = set()
+        left: dict[Chain, int] = {}
+        queue = self._queue()
+
+        def one_less(one: Wanted) -> None:
+            left[one.chain] -= 1
+            if not left[one.chain]:
+                ended(one.chain)
+
+        def groups() -> Iterator[list[Wanted]]:
+            for batch in batches:
+                new = [chain for chain in dict.fromkeys(batch) if chain not in seen]
+                seen.update(new)
+                plans = self._plans(new)
+                lacking = [chain for chain in new if not plans[chain.kind].is_merged(chain, self)]
+                wanted = self._groups(lacking, plans, queue)
+                left.update(Counter(one.chain for group in wanted for one in group))
+                for chain in new:
+                    if chain not in left:
+                        ended(chain)
+                yield from wanted
+
+        queue.run(groups(), one_less)
+
+    def _queue(self) -> ShardQueue:
+        threads = self.threads or self.settings.threads or os.cpu_count() or 1
+        return ShardQueue(
+            self.tool, self.cache, self.settings, self.machines, threads, self.say, self.check, self.searched, self.late
+        )
+
+    def _plans(self, chains: Sequence[Chain]) -> dict[Kind, "_Plan"]:
+        """What is searched, for each kind of the chains."""
+        kinds: list[Kind] = [chain.kind for chain in chains]
+        return {kind: self._plan(kind) for kind in dict.fromkeys(kinds)}
+
+    def _plan(self, kind: Kind) -> "_Plan":
         sources = {recipe: self._source(recipe) for recipe in (*UNPAIRED[kind], *PAIRED[kind])}
         present = {recipe: source for recipe, source in sources.items() if source is not None}
         if not present:
@@ -106,41 +159,46 @@ class Searcher:
                 " unpairedMsa, or go without alignments (--msa none)"
             )
         missing = [recipe.database for recipe in sources if recipe not in present]
-        notes = [f"{kind} alignments were made without {', '.join(missing)}"] if missing else []
-        groups = {
-            "unpaired": tuple(recipe for recipe in UNPAIRED[kind] if recipe in present),
-            "paired": tuple(recipe for recipe in PAIRED[kind] if recipe in present),
-        }
-        wanted = {
-            chain: {name: self._merged_key(chain, group, present) for name, group in groups.items()} for chain in chains
-        }
-        lacking = [chain for chain in chains if not all(self._is_whole(key) for key in wanted[chain].values())]
-        late: dict[Chain, list[str]] = {}
-        parts: dict[tuple[Recipe, Chain], Alignment] = {}
-        if lacking:
-            for recipe, source in present.items():
-                for chain, one in self._database(lacking, source, late).items():
-                    parts[recipe, chain] = one
-        result = {}
-        for chain in chains:
-            keys = wanted[chain]
-            if chain in lacking:
-                for name, group in groups.items():
-                    here = [parts[recipe, chain] for recipe in group if (recipe, chain) in parts]
-                    keys[name] = self._store_merged(chain, name, here, keys[name], complete=len(here) == len(group))
-            paired = self.cache.path(keys["paired"]) if kind == "protein" else None
-            said = (*notes, *late.get(chain, ()))
-            result[chain] = Alignments(self.cache.path(keys["unpaired"]), paired, keys["unpaired"], said)
-        return result
+        notes = (f"{kind} alignments were made without {', '.join(missing)}",) if missing else ()
+        unpaired, paired = (tuple(one for one in part[kind] if one in present) for part in (UNPAIRED, PAIRED))
+        return _Plan(kind, present, {"unpaired": unpaired, "paired": paired}, notes)
 
-    def _source(self, recipe: Recipe) -> "_Source | None":
+    def _groups(self, chains: Sequence[Chain], plans: dict[Kind, "_Plan"], queue: ShardQueue) -> list[list[Wanted]]:
+        """What the queue is to find, the first chains first."""
+        groups = []
+        for kind, plan in plans.items():
+            of_kind = [chain for chain in chains if chain.kind == kind]
+            n_file = sum(len(source.database.files) for source in plan.sources.values())
+            size = queue.together(len(of_kind), n_file)
+            for at in range(0, len(of_kind), size):
+                some = of_kind[at : at + size]
+                groups += [
+                    [Wanted(chain, one, self._key(chain, one)) for chain in some] for one in plan.sources.values()
+                ]
+        return groups
+
+    def _merged(self, chain: Chain, plan: "_Plan", *, lacking: bool) -> Alignments:
+        """A chain's alignments, which are merged where they are not in the cache."""
+        keys = {name: self._merged_key(chain, group, plan.sources) for name, group in plan.groups.items()}
+        names = [recipe.database for recipe in plan.sources]
+        said = tuple(self.late[chain, name] for name in names if (chain, name) in self.late)
+        for name, group in plan.groups.items() if lacking else ():
+            parts = [self._cached(self._key(chain, plan.sources[recipe])) for recipe in group]
+            here = [part for part in parts if part is not None]
+            if len(here) < len(group) and not said:
+                raise SearchError(f"rows just stored in {self.cache.folder} are gone: is it pruned meanwhile?")
+            keys[name] = self._store_merged(chain, name, here, keys[name], complete=len(here) == len(group))
+        paired = self.cache.path(keys["paired"]) if chain.kind == "protein" else None
+        return Alignments(self.cache.path(keys["unpaired"]), paired, keys["unpaired"], (*plan.notes, *said))
+
+    def _source(self, recipe: Recipe) -> Source | None:
         database = locate(recipe.database, self.settings)
         if database is None:
             return None
         search = searches(recipe, database, self.settings, self.folder)
-        return _Source(database, search, identity(database, self.folder))
+        return Source(database, search, identity(database, self.folder))
 
-    def _key(self, chain: Chain, source: "_Source") -> str:
+    def _key(self, chain: Chain, source: Source) -> str:
         """The key of a chain's rows in a database: everything that decides them."""
         search = source.search
         options = vars(search.recipe) | {"z": search.z, "z_given": search.z_given}
@@ -148,7 +206,7 @@ class Searcher:
         parts = {"schema": SCHEMA, "what": "rows", "sequence": chain.sequence, "database": source.identity}
         return key_of(parts | {"tool": tool, "options": options})
 
-    def _merged_key(self, chain: Chain, group: Sequence[Recipe], sources: dict[Recipe, "_Source"]) -> str:
+    def _merged_key(self, chain: Chain, group: Sequence[Recipe], sources: Mapping[Recipe, Source]) -> str:
         parts = [self._key(chain, sources[recipe]) for recipe in group]
         return key_of({"schema": SCHEMA, "what": "merged", "sequence": chain.sequence, "of": parts})
 
@@ -162,100 +220,21 @@ class Searcher:
         self.cache.put(key, text, about)
         return key
 
-    def _database(
-        self, chains: Sequence[Chain], source: "_Source", late: dict[Chain, list[str]]
-    ) -> dict[Chain, Alignment]:
-        """The rows of chains in a database, from the cache or searched together; two processes never do the same."""
-        keys = {chain: self._key(chain, source) for chain in chains}
-        found = {chain: one for chain in chains if (one := self._cached(keys[chain])) is not None}
-        elsewhere = []
-        mine: dict[Chain, str] = {}
-        with _Locks(self.cache) as locks:
-            for chain in chains:
-                if chain not in found:
-                    if not locks.take(keys[chain]):
-                        elsewhere.append(chain)
-                    elif (one := self._cached(keys[chain])) is not None:  # made since we looked
-                        found[chain] = one
-                    else:
-                        mine[chain] = keys[chain]
-            if mine:
-                found |= self._search(mine, source, late)
-        for chain in elsewhere:
-            self.say(f"waiting for another process that searches {source.database.name} for the same chain")
-            with self.cache.locked(keys[chain]):
-                one = self._cached(keys[chain])
-                found |= self._search({chain: keys[chain]}, source, late) if one is None else {chain: one}
-        return found
-
-    def _is_whole(self, key: str) -> bool:
-        """Whether an entry is here and undamaged: its path is what the job gets."""
-        return self.cache.has(key) and self.cache.get(key) is not None
-
     def _cached(self, key: str) -> Alignment | None:
         text = self.cache.get(key) if self.cache.has(key) else None
         return None if text is None else parse_a3m(text)
 
-    def _search(
-        self, keys: dict[Chain, str], source: "_Source", late: dict[Chain, list[str]]
-    ) -> dict[Chain, Alignment]:
-        chains, search, name = list(keys), source.search, source.database.name
-        limit = self.settings.rna_minutes if search.recipe.kind == "rna" else None
-        if limit is not None:
-            search = replace(search, deadline=time.monotonic() + 60 * limit)
-        count = f"{len(chains)} {'sequence' if len(chains) == 1 else 'sequences'}"
-        self.say(f"searching {name} for {count}")
-        start = time.perf_counter()
-        queries = [chain.sequence for chain in chains]
-        self.searched += [(name, query) for query in queries]
-        try:
-            found = self.tool.search(queries, source.database.files, search, self.executor)
-        except tools.SearchTimeout:
-            if self.settings.on_rna_timeout == "stop":
-                raise
-            for chain in chains:
-                late.setdefault(chain, []).append(
-                    f"the search of {name} passed its limit of {limit:g} minutes: the RNA alignment is made without it"
-                )
-            return {}
-        spent = time.perf_counter() - start
-        result = {}
-        for chain, one in zip(chains, found, strict=True):
-            result[chain] = self.tool.align(chain.sequence, one, search)
-            about = {"what": "rows", "kind": chain.kind, "sequence": chain.sequence, "database": name}
-            about |= {"file": source.database.spec, "tool": f"{self.tool.name} {self.tool.version}"}
-            about |= {"rows": len(result[chain].rows), "seconds": round(spent, 3)}
-            self.cache.put(keys[chain], result[chain].a3m(), about)
-        self.say(
-            f"searched {name} for {count} in {spent:.1f} s: {sum(len(one.rows) - 1 for one in result.values())} rows"
-        )
-        return result
-
 
 @dataclass(frozen=True)
-class _Source:
-    """A database with the search of it."""
+class _Plan:
+    """What chains of a kind are searched in, and what is merged of it."""
 
-    database: Database
-    search: Search
-    identity: str
+    kind: Kind
+    sources: Mapping[Recipe, Source]
+    groups: Mapping[str, tuple[Recipe, ...]]  # unpaired and paired, in order of merging
+    notes: tuple[str, ...]
 
-
-class _Locks:
-    """Locks of keys, all released at the end of the block."""
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self._stack = contextlib.ExitStack()
-
-    def take(self, key: str) -> bool:
-        """Whether the lock was free and is now held."""
-        return self._stack.enter_context(self._cache.locked(key, wait=False))
-
-    def __enter__(self) -> "_Locks":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def is_merged(self, chain: Chain, searcher: Searcher) -> bool:
+        """Whether the cache has a chain's alignments whole."""
+        keys = [searcher._merged_key(chain, group, self.sources) for group in self.groups.values()]
+        return all(map(searcher.cache.is_whole, keys))

@@ -13,10 +13,15 @@ CHOICES = ("auto", "pyhmmer", "hmmer")
 
 
 class Tool(Protocol):
-    """A program or library that searches sequence databases. `name` and `version` become part of the cache's keys."""
+    """A program or library that searches sequence databases. `name` and `version` become part of the cache's keys.
+
+    `together` says that several queries in one search cost less than one by one, and that a search of one file uses all
+    slots of its executor; otherwise queries and shards are searched one by one beside each other.
+    """
 
     name: str
     version: str
+    together: bool
 
     def search(self, queries: Sequence[str], shards: Sequence[Path], search: Search, executor: Executor) -> list[Found]:
         """What each query finds in a database, given as one file or as its shards.
