@@ -10,17 +10,20 @@ from foldline.tensors.features import AXES
 N_RESIDUE, N_LIGAND, N_MSA = 11, 6, 70
 
 
-def tiny_features(seed: int = 0, n_msa: int = N_MSA) -> Features:
-    """28 tokens, over three atom windows, not a multiple of 32 atoms; four template slots, three of them distinct."""
+def tiny_features(seed: int = 0, n_msa: int = N_MSA, n_residue: int = N_RESIDUE) -> Features:
+    """28 tokens, over three atom windows, not a multiple of 32 atoms; four template slots, three of them distinct.
+
+    Larger ones have 2 `n_residue` + 6 tokens, and from 3 to 8 atoms for each residue.
+    """
     rng = np.random.default_rng(seed)
-    per_residue = np.tile(rng.integers(3, 9, N_RESIDUE), 2)
+    per_residue = np.tile(rng.integers(3, 9, n_residue), 2)
     per_token = np.concatenate([per_residue, np.ones(N_LIGAND, np.int64)])
     n_token, n_atom = len(per_token), int(per_token.sum())
-    chain = np.repeat([0, 1, 2], [N_RESIDUE, N_RESIDUE, N_LIGAND]).astype(np.int32)
+    chain = np.repeat([0, 1, 2], [n_residue, n_residue, N_LIGAND]).astype(np.int32)
     first = np.cumsum(per_token) - per_token
-    residue = np.concatenate([np.tile(np.arange(1, N_RESIDUE + 1), 2), np.ones(N_LIGAND, int)]).astype(np.int32)
-    uid = np.concatenate([np.arange(2 * N_RESIDUE), np.full(N_LIGAND, 2 * N_RESIDUE)])
-    ligand = np.arange(2 * N_RESIDUE, n_token)
+    residue = np.concatenate([np.tile(np.arange(1, n_residue + 1), 2), np.ones(N_LIGAND, int)]).astype(np.int32)
+    uid = np.concatenate([np.arange(2 * n_residue), np.full(N_LIGAND, 2 * n_residue)])
+    ligand = np.arange(2 * n_residue, n_token)
     ring = [(a, b) for a, b in zip(ligand, np.roll(ligand, 1), strict=True)] + [(3, int(ligand[0]))]
     templates = 0.5 * rng.standard_normal((4, n_token, 3, 3)).cumsum(1) * 4
     backbone_mask = rng.random((4, n_token)) < 0.8
