@@ -47,11 +47,17 @@ NT_RNA = _rna("nt_rna", "nt_rna_2023_02_23_clust_seq_id_90_cov_80_rep_seq.fasta"
 # hmmsearch with the profile of the unpaired alignment (pipeline.py:434-464)
 TEMPLATES = Recipe("pdb_seqres", "protein", "pdb_seqres_2022_09_28.fasta", 50_000, 100, 100, 0.1, 0.1, 0.1, 100)
 SEQRES_FILE = TEMPLATES.file
+# A folder of ColabFold's databases, for mmseqs alone, whose own filters bound the rows; what is kept may have any
+# E-value. The paired rows are those of known species.
+ANY, MOST = 10.0, 1_000_000
+COLABFOLD = Recipe("colabfold", "protein", "", MOST, ANY, ANY)
+COLABFOLD_PAIRED = Recipe("colabfold species", "protein", "", UNIPROT.max_rows, 1e-3, 1e-3)
 MMCIF_FOLDER = "mmcif_files"
 
 # In AlphaFold 3's order of merging (pipeline.py:134-144, 208-212).
 UNPAIRED: dict[str, tuple[Recipe, ...]] = {"protein": (UNIREF90, SMALL_BFD, MGNIFY), "rna": (RFAM, RNACENTRAL, NT_RNA)}
 PAIRED: dict[str, tuple[Recipe, ...]] = {"protein": (UNIPROT,), "rna": ()}
+BY_MMSEQS: dict[str, tuple[Recipe, ...]] = {"unpaired": (COLABFOLD,), "paired": (COLABFOLD_PAIRED,)}
 RECIPES = {recipe.database: recipe for group in (*UNPAIRED.values(), *PAIRED.values()) for recipe in group}
 
 
@@ -69,3 +75,4 @@ class Search:
     z_given: bool = False
     sharded: bool = False
     deadline: float | None = None  # time.monotonic() after which the search gives up
+    options: tuple[tuple[str, float], ...] = ()  # of the tool: they decide rows as the recipe does
