@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from foldline.engine.queue import Queue, executor_of
 from foldline.engine.record import available_bytes
 from foldline.engine.residency import Residency
 from foldline.engine.runner import Results, Run, RunOptions, SeedResult
-from foldline.engine.schedule import BUCKETS, Throughput
+from foldline.engine.schedule import BUCKETS, Throughput, in_order
 from foldline.errors import InputError
 from foldline.execute import Children, Event, StopRequest, ignore
 from foldline.execute import Progress as Listener
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from foldline.features.featuriser import Featuriser
     from foldline.inputs import Job
     from foldline.outputs.layout import SampleWriter
+    from foldline.search.ahead import JobSearch
 
 MOST_CHILDREN = 4  # processes that featurise for an accelerator where none are asked for
 
@@ -104,10 +106,15 @@ class Engine:
         from foldline.outputs.claims import Claims
 
         folder = None if out is None else Path(out)
-        with Claims(folder) as claims, executor_of(self.config, self._children.count) as executor:
+        stop, jobs = stop or StopRequest(), in_order(jobs, self.buckets)
+        with ExitStack() as stack:
+            claims = stack.enter_context(Claims(folder))
+            executor = stack.enter_context(executor_of(self.config, self._children.count))
+            search = self._search(jobs, progress, stop)
+            if search is not None:
+                stack.enter_context(closing(search))
             self.throughput = Throughput()
-            preparer = self._preparer(folder, draws, progress)
-            queue = Queue(self, preparer, claims, draws, progress, stop or StopRequest())
+            queue = Queue(self, self._preparer(folder, draws, progress, search), claims, draws, progress, stop)
             yield from queue.run(jobs, executor)
 
     def predict_features(
@@ -213,7 +220,9 @@ class Engine:
             "msa": self.config.msa,
         }
 
-    def _preparer(self, out: Path | None, draws: Draws | None, progress: Listener) -> Preparer:
+    def _preparer(
+        self, out: Path | None, draws: Draws | None, progress: Listener, search: "JobSearch | None"
+    ) -> Preparer:
         """What makes features of jobs for one call of `predict`."""
         return Preparer(
             featuriser=self._features(),
@@ -222,17 +231,18 @@ class Engine:
             overwrite=self.config.overwrite,
             children=self._children if self._children.count else None,
             progress=progress,
-            search=self._search(),
+            search=search,
             notes=read_card(self.checkpoint.metadata, str(self.path)).notes,
         )
 
-    def _search(self) -> "Callable[[Job, Listener], Job] | None":
+    def _search(self, jobs: "Iterable[Job]", progress: Listener, stop: StopRequest) -> "JobSearch | None":
         """What gives jobs the alignments that they lack, where databases are configured and wanted."""
         if self.config.msa == "none" or self.config.stage == "infer" or not self.config.search:
             return None
-        from foldline.search.jobs import job_search
+        from foldline.search.ahead import job_search
 
-        return job_search(self.config.search, self.config.cache_root)
+        known = jobs if isinstance(jobs, Sequence) else ()
+        return job_search(self.config.search, self.config.cache_root, known, progress=progress, check=stop.check)
 
     def _n_children(self) -> int:
         """Processes that featurise: some for an accelerator, none on a CPU, whose time is the network's."""

@@ -3,19 +3,18 @@
 Which chains are searched for follows AlphaFold 3 (data/pipeline.py:477-560). Knows jobs; not how a search is made.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from foldline.execute import Event, Progress
 from foldline.inputs.af3_json import to_json
 from foldline.inputs.job import Entity, Job, Polymer, Template, Text
 from foldline.inputs.text import read_text
 from foldline.search.files import write_whole
 from foldline.search.recipes import Kind
 from foldline.search.settings import SearchSettings
-from foldline.search.stage import Alignments, Chain, Searcher, searcher_of
+from foldline.search.stage import Alignments, Chain, Searcher
 from foldline.search.template_stage import templates, wants_templates
 
 
@@ -40,33 +39,14 @@ def searched(jobs: Sequence[Job], searcher: Searcher) -> list[Job]:
         SearchError: a search failed; it names the database or the tool, and the remedy.
         InputError: an alignment of the job cannot be read for the template search.
     """
-    wanted = [_chain(entity) for job in jobs for entity in job.entities if lacks_alignment(entity)]
+    wanted = [chain for job in jobs for chain in chains_of(job)]
     found = searcher.alignments(wanted) if wanted else {}
     return [_filled(job, found, searcher) for job in jobs]
 
 
-def job_search(table: Mapping[str, object], cache_root: Path) -> Callable[[Job, Progress], Job] | None:
-    """What gives a job the alignments that it lacks, in any thread; None where no database is configured.
-
-    `table` is the [search] table of the configuration. Errors of the search are `SearchError`s.
-
-    Raises:
-        InputError: a bad setting.
-    """
-    settings = SearchSettings.make(table)
-    if settings.is_empty:
-        return None
-
-    def search(job: Job, progress: Progress) -> Job:
-        if not any(lacks_alignment(entity) or lacks_templates(entity, settings) for entity in job.entities):
-            return job
-        progress(Event(job.name, "search"))
-        with searcher_of(
-            table, cache_root, lambda message: progress(Event(job.name, "search", message=message))
-        ) as one:
-            return searched([job], one)[0]
-
-    return search
+def chains_of(job: Job) -> list[Chain]:
+    """The chains of a job that are searched for."""
+    return [_chain(entity) for entity in job.entities if lacks_alignment(entity)]
 
 
 def _chain(entity: Entity) -> Chain:

@@ -13,7 +13,8 @@ from foldline.execute import InProcess
 from foldline.features.templates import entity_templates
 from foldline.inputs import jobs_from_json, to_json
 from foldline.inputs.job import Job, Polymer, Text
-from foldline.search.jobs import job_search, searched
+from foldline.search.ahead import job_search
+from foldline.search.jobs import searched
 from foldline.search.settings import SearchSettings
 from foldline.search.stage import Searcher
 
