@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from foldline.errors import WeightsError
 
@@ -73,10 +72,9 @@ def _open_safetensors(path: Path) -> Checkpoint:
 
 
 def _open_torch(path: Path) -> Checkpoint:
-    """Names, shapes and file offsets come from unpickling under FakeTensorMode, which allocates and reads nothing."""
+    """Names, shapes and file offsets come from unpickling to the meta device, for which torch (2.11 on) reads nothing."""
     try:
-        with FakeTensorMode():
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: refused, it holds more than tensors: {_refused(path)}") from error
     except (RuntimeError, EOFError, ValueError) as error:
@@ -88,18 +86,18 @@ def _open_torch(path: Path) -> Checkpoint:
     shapes = {name: tuple(x.shape) for name, x in content.items()}
 
     def read(name: str) -> Tensor:
-        fake = content[name]
-        storage = fake.untyped_storage()
+        given = content[name]
+        storage = given.untyped_storage()
         offset = storage._checkpoint_offset
-        item = fake.element_size()
-        span = 1 + sum((n - 1) * k for n, k in zip(fake.shape, fake.stride(), strict=True)) if fake.numel() else 0
+        item = given.element_size()
+        span = 1 + sum((n - 1) * k for n, k in zip(given.shape, given.stride(), strict=True)) if given.numel() else 0
         buffer = bytearray(span * item)
         with path.open("rb") as file:
-            file.seek(offset + fake.storage_offset() * item)
+            file.seek(offset + given.storage_offset() * item)
             if file.readinto(buffer) != len(buffer):
                 raise WeightsError(f"{path}: truncated inside {name}")
-        flat = torch.frombuffer(buffer, dtype=fake.dtype) if span else torch.empty(0, dtype=fake.dtype)
-        return flat.as_strided(fake.shape, fake.stride())
+        flat = torch.frombuffer(buffer, dtype=given.dtype) if span else torch.empty(0, dtype=given.dtype)
+        return flat.as_strided(given.shape, given.stride())
 
     return Checkpoint(path, _strip(shapes), lambda name: read(_original(shapes, name)))
 

@@ -350,6 +350,7 @@ before = max(peak(), now())
 network = load_network(Path(sys.argv[1]))
 held = sum(p.nbytes for p in network.parameters())
 print((peak() - before) * 1024, held)
+assert "torch._dynamo" not in sys.modules, "the compiler was imported, which takes longer than to load"
 """
 
 
