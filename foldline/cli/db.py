@@ -1,5 +1,6 @@
 """`foldline db`: the databases that foldline.toml names: list them, check them, split one into shards."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -46,12 +47,16 @@ def _show(config: Path | None, names: list[str] | None, *, count: bool) -> None:
     for name in names or ():
         if name not in DATABASES:
             raise InputError(f"{name!r} is not known: give {', '.join(DATABASES)}", path="NAME")
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr)
+
     settings = settings_from(config)
     table = SearchSettings.make(settings.search)
-    bad = 0
+    folder, bad = settings.cache_root / FOLDER, 0
     for name in names or DATABASES:
         try:
-            print(f"+ {name.ljust(11)}  {describe(name, table, settings.cache_root / FOLDER, count=count)}")
+            print(f"+ {name.ljust(11)}  {describe(name, table, folder, count=count, say=say)}")
         except SearchError as error:
             bad += 1
             print(f"- {name.ljust(11)}  {error}")

@@ -243,7 +243,7 @@ def _refuse_others(screen: Screen, folder: Path, max_tokens: int | None) -> None
 
     def belongs(stem: str) -> bool:
         pair = [numbers[label] for label in stem.split(BETWEEN) if label in numbers]
-        if len(pair) != 2 or not screen.has(*pair):
+        if len(pair) != 2 or stem.count(BETWEEN) != 1 or not screen.has(*pair):
             return False
         return max_tokens is None or sum(screen.members[number].tokens for number in pair) <= max_tokens
 

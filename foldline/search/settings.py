@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foldline.errors import InputError
+from foldline.remote import is_url
 from foldline.search.recipes import RECIPES
 
 SEQRES, MMCIF = "pdb_seqres", "mmcif"
@@ -20,7 +21,7 @@ TOOLS = ("auto", "pyhmmer", "hmmer")
 class SearchSettings:
     """Settings of searches. `make` reads them from the table."""
 
-    roots: tuple[Path, ...] = ()  # folders of databases; the first that has one wins
+    roots: tuple[Path | str, ...] = ()  # folders of databases, or URLs of them; the first that has one wins
     databases: Mapping[str, str] = field(default_factory=dict)  # file, prefix@N or "none"; default: AlphaFold 3's names
     z: Mapping[str, float] = field(default_factory=dict)  # sequences, or million nucleotides; default: counted
     tool: str = "auto"
@@ -44,7 +45,7 @@ class SearchSettings:
                 raise _unknown(f"search.{name}", name, known)
         values: dict[str, Any] = dict(table)
         base = values["relative_to"] = _path(table.get("relative_to", "."), "relative_to")
-        values["roots"] = tuple(base / _path(root, "roots") for root in _list(table.get("roots", []), "roots"))
+        values["roots"] = tuple(_root(root, base) for root in _list(table.get("roots", []), "roots"))
         for name in ("databases", "z"):
             values[name] = _table(table.get(name, {}), name)
         for name, value in values["databases"].items():
@@ -88,6 +89,10 @@ def _path(value: object, name: str) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise _bad(name, value, "the path of a folder")
     return Path(value).expanduser()
+
+
+def _root(value: object, base: Path) -> Path | str:
+    return value if isinstance(value, str) and is_url(value) else base / _path(value, "roots")
 
 
 def _number(name: str, value: object) -> None:

@@ -19,7 +19,7 @@ from foldline.errors import FoldlineError, SearchError
 from foldline.execute import Executor, InProcess, go_on
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
-from foldline.search.databases import Database
+from foldline.search.databases import Database, fetch
 from foldline.search.recipes import Kind, Search
 from foldline.search.rows import Found, Row, joined
 from foldline.search.settings import SearchSettings
@@ -236,6 +236,7 @@ class ShardQueue:
             if members:
                 group.left[shard] = members
         if group.left:
+            fetch(group.source.database, self.say)
             self.begun += [(group.name, one.chain.sequence) for one in group.lacking]
             self.say(f"searching {group.name} for {_count(len(group.lacking))}")
         return group

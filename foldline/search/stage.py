@@ -192,10 +192,10 @@ class Searcher:
         return Alignments(self.cache.path(keys["unpaired"]), paired, keys["unpaired"], (*plan.notes, *said))
 
     def _source(self, recipe: Recipe) -> Source | None:
-        database = locate(recipe.database, self.settings)
+        database = locate(recipe.database, self.settings, self.folder)
         if database is None:
             return None
-        search = searches(recipe, database, self.settings, self.folder)
+        search = searches(recipe, database, self.settings, self.folder, self.say)
         return Source(database, search, identity(database, self.folder))
 
     def _key(self, chain: Chain, source: Source) -> str:

@@ -1,0 +1,284 @@
+"""Files of object stores and web servers, by URL through fsspec: what is there, and copies of it on this machine.
+
+A copy lies under the hash of its URL, size and version, so that it is never of another content. Knows no formats.
+"""
+
+import contextlib
+import errno
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 23
+SAY_AFTER = 30.0  # seconds between two lines of a long copy
+# What stores tell of a file's version, the surest first.
+_VERSIONS = ("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "generation", "LastModified", "last_modified")
+_VERSIONS += ("Last-Modified", "updated", "mtime", "modified", "created")
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+_PACKAGES |= {"abfs": "adlfs", "abfss": "adlfs", "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko"}
+_PACKAGES |= {"hf": "huggingface_hub"}
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(::[^/]*)?://")
+Say = Callable[[str], None]
+
+
+class RemoteError(OSError):
+    """A store cannot be used, or a file of it not be copied; the text is a sentence with the remedy."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file of a store: bytes where they are told, and a word that changes with the content."""
+
+    url: str
+    size: int | None
+    version: str
+
+    @property
+    def key(self) -> str:
+        """What this content is known by."""
+        return hashlib.sha256(f"{self.url}\n{self.size}\n{self.version}".encode()).hexdigest()[:32]
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL."""
+        return self.url.rstrip("/").rpartition("/")[2]
+
+    def copy_in(self, folder: Path) -> Path:
+        """Where its copy is or would be, in a folder of copies."""
+        return folder / self.key / self.name
+
+
+def is_url(word: object) -> bool:
+    """Whether a word names a place in a store: s3://bucket/key and the like."""
+    return isinstance(word, str) and _URL.match(word) is not None
+
+
+def sized(count: float) -> str:
+    """Bytes in words, such as 12.3 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def stat(url: str) -> Origin | None:
+    """The file at a URL, None where there is none.
+
+    Raises:
+        RemoteError: the store cannot be asked.
+    """
+    with _understood(url):
+        store, path = _opened(url)
+        try:
+            about = store.info(path)
+        except FileNotFoundError:
+            return None
+        return None if about.get("type") == "directory" else Origin(url, about.get("size"), _version(about))
+
+
+def is_folder(url: str) -> bool:
+    """Whether a URL is a folder that has something in it.
+
+    Raises:
+        RemoteError: the store cannot be asked.
+    """
+    with _understood(url):
+        store, path = _opened(url)
+        return bool(store.isdir(path))
+
+
+def names(url: str, pattern: str) -> list[str]:
+    """Names of files in the folder at a URL that fit a pattern of `*` and `?`, sorted; none where it is not there.
+
+    Raises:
+        RemoteError: the store cannot be asked.
+    """
+    with _understood(url):
+        store, path = _opened(url)
+        return sorted(
+            str(found).rstrip("/").rpartition("/")[2] for found in store.glob(f"{path.rstrip('/')}/{pattern}")
+        )
+
+
+def ends(origin: Origin, count: int) -> tuple[bytes, bytes]:
+    """The first `count` bytes of a file and its last one; that is empty where the store does not tell the size.
+
+    Raises:
+        RemoteError: it cannot be read.
+    """
+    with _understood(origin.url):
+        store, path = _opened(origin.url)
+        if not origin.size:
+            with store.open(path, "rb") as file:
+                return file.read(count), b""
+        head = store.cat_file(path, start=0, end=min(count, origin.size))
+        return head[:count], store.cat_file(path, start=origin.size - 1, end=origin.size)[-1:]
+
+
+def read(url: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        RemoteError: it is not there or cannot be read.
+    """
+    with _understood(url):
+        store, path = _opened(url)
+        return bytes(store.cat_file(path))
+
+
+def copied(origin: Origin, folder: Path, say: Say = lambda message: None) -> Path:
+    """The copy of a file in a folder of copies, made where it is not there; two processes make it once.
+
+    A copy that was broken off goes on where it ended, and takes its place when it is whole. `say` is told its size.
+
+    Raises:
+        RemoteError: the file cannot be read, has changed meanwhile or came incomplete, or there is no space for it.
+    """
+    import filelock
+
+    target = origin.copy_in(folder)
+    if target.is_file():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(target.parent / ".lock"):
+            if not target.is_file():
+                _copy(origin, target, say)
+    except RemoteError:
+        raise
+    except OSError as error:
+        raise RemoteError(
+            f"{origin.url} cannot be copied to {folder} ({error.strerror or error}): free space there, or choose"
+            " another folder with cache_dir"
+        ) from error
+    return target
+
+
+def _copy(origin: Origin, target: Path, say: Say) -> None:
+    part = target.with_name(f".{target.name}.part")
+    here = part.stat().st_size if part.is_file() else 0
+    if origin.size is not None:
+        free = shutil.disk_usage(target.parent).free
+        if origin.size - here > free:
+            raise RemoteError(
+                f"{origin.url} has {sized(origin.size)} and {target.parent.parent} {sized(free)} free: free space"
+                " there, or choose another folder with cache_dir"
+            )
+    size = "" if origin.size is None else f" ({sized(origin.size)})"
+    say(f"copying {origin.url}{size} to {target.parent.parent}" + (f", from {sized(here)} on" if here else ""))
+    start = time.monotonic()
+    try:
+        written = _stream(origin, part, say)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            part.unlink(missing_ok=True)
+        raise
+    now = _fresh(origin.url)
+    if now != origin:
+        part.unlink()
+        raise RemoteError(f"{origin.url} changed while it was copied: run again")
+    if origin.size is not None and written != origin.size:
+        part.unlink()
+        raise RemoteError(f"{origin.url} came incomplete, {written} of {origin.size} bytes: run again")
+    part.replace(target)
+    say(f"copied {origin.url} in {time.monotonic() - start:.1f} s")
+
+
+def _stream(origin: Origin, part: Path, say: Say) -> int:
+    """Append what is missing to the part; returns its size."""
+    told = time.monotonic()
+    with part.open("ab") as file:
+        source = _Source(origin)
+        if not source.skip(file.tell()):
+            file.truncate(0)
+        while chunk := source.read():
+            file.write(chunk)
+            if time.monotonic() - told > SAY_AFTER:
+                told = time.monotonic()
+                of = "" if origin.size is None else f" of {sized(origin.size)}"
+                say(f"copied {sized(file.tell())}{of} of {origin.url}")
+        source.close()
+        return file.tell()
+
+
+class _Source:
+    """A file of a store that is read once, with the store's errors as sentences."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        with _understood(origin.url):
+            store, path = _opened(origin.url)
+            self._file = store.open(path, "rb")
+
+    def skip(self, count: int) -> bool:
+        """Go on from there; False where the server sends files from their start alone."""
+        if not count:
+            return True
+        try:
+            self._file.seek(count)
+        except (ValueError, OSError):
+            return False
+        return True
+
+    def read(self) -> bytes:
+        with _understood(self.origin.url):
+            return self._file.read(CHUNK)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _fresh(url: str) -> Origin | None:
+    """What the store has now, not what was asked before."""
+    with _understood(url):
+        store, path = _opened(url)
+        store.invalidate_cache(path.rpartition("/")[0])
+    return stat(url)
+
+
+def _version(about: dict[str, Any]) -> str:
+    return next((f"{key}={about[key]}" for key in _VERSIONS if about.get(key)), "")
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The store of a URL and the place in it."""
+    kind = url.partition(":")[0].lower()
+    try:
+        import fsspec.core
+    except ImportError as error:
+        package = _PACKAGES.get(kind)
+        raise RemoteError(f"{url} is read through fsspec: pip install fsspec{f' {package}' * bool(package)}") from error
+    try:
+        return fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        package = _PACKAGES.get(kind)
+        raise RemoteError(f"{url}: {f'pip install {package}' if package else error}") from error
+
+
+@contextlib.contextmanager
+def _understood(url: str) -> Iterator[None]:
+    """Stores raise errors of their own libraries; each becomes a sentence."""
+    try:
+        yield
+    except RemoteError:
+        raise
+    except FileNotFoundError as error:
+        raise RemoteError(f"{url} is not there: check the address") from error
+    except PermissionError as error:
+        raise RemoteError(f"{url} may not be read ({_short(error)}): check your credentials for the store") from error
+    except ValueError as error:
+        raise RemoteError(f"{url} is no address of a store that is known ({_short(error)}): check it") from error
+    except Exception as error:  # of whatever library reads this store
+        raise RemoteError(
+            f"{url} cannot be read ({_short(error)}): check the address, the network and your credentials"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
