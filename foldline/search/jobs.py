@@ -73,8 +73,7 @@ def _filled(job: Job, found: dict[Chain, Alignments], searcher: Searcher) -> Job
 def _templates(entity: Polymer, searcher: Searcher) -> tuple[tuple[Template, ...], tuple[str, ...]]:
     if not wants_templates(searcher.settings):
         return (), ()
-    given = entity.unpaired_msa or Text("")
-    return templates(entity.sequence, read_text(given, f"the unpaired MSA of chain {entity.ids[0]}"), searcher)
+    return templates(entity.sequence, entity.unpaired_msa or Text(""), entity.paired_msa or Text(""), searcher)
 
 
 def _with_alignments(entity: Polymer, found: Alignments, searcher: Searcher) -> Polymer:

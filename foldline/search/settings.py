@@ -14,6 +14,7 @@ from foldline.search.recipes import RECIPES
 SEQRES, MMCIF = "pdb_seqres", "mmcif"
 DATABASES = (*RECIPES, SEQRES, MMCIF)
 OFF = "none"
+TEMPLATE_RULES = ("auto", "alphafold3", "protenix")
 TOOLS = ("auto", "pyhmmer", "hmmer")
 
 
@@ -30,6 +31,8 @@ class SearchSettings:
     rna_minutes: float | None = None  # time limit of an RNA search
     on_rna_timeout: str = "continue"  # continue (without that database's rows) | stop
     max_template_date: datetime.date = datetime.date(2021, 9, 30)
+    template_rules: str = "auto"  # alphafold3 | protenix; auto: the family's
+    family: str = ""  # of the network that the search is for; predict sets it
     relative_to: Path | None = None  # where relative paths start; default: the folder of the TOML file
 
     @classmethod
@@ -54,6 +57,7 @@ class SearchSettings:
         for name, value in values["z"].items():
             _number(f"z.{name}", value)
         _one_of(values.get("tool", "auto"), "tool", TOOLS)
+        _one_of(values.get("template_rules", "auto"), "template_rules", TEMPLATE_RULES)
         _one_of(values.get("on_rna_timeout", "continue"), "on_rna_timeout", ("continue", "stop"))
         if not isinstance(values.get("inline", False), bool):
             raise _bad("inline", values["inline"], "true or false")
@@ -65,6 +69,13 @@ class SearchSettings:
         if "max_template_date" in values:
             values["max_template_date"] = _date(values["max_template_date"])
         return cls(**values)
+
+    @property
+    def rules(self) -> str:
+        """Whose rules choose templates: AlphaFold 3's, unless the search is for a network of Protenix's."""
+        if self.template_rules != "auto":
+            return self.template_rules
+        return "protenix" if self.family == "protenix" else "alphafold3"
 
     @property
     def is_empty(self) -> bool:

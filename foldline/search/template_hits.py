@@ -7,11 +7,13 @@ import datetime
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_SUBSEQUENCE = 0.95  # of the query; an exact piece of it that is longer is the query itself
 MIN_ALIGNED = 0.1  # of the query
 MIN_LENGTH = 10  # residues
 MAX_HITS = 4
+SHOWN = 8  # names in a note
 _HEADER = re.compile(r"(?P<pdb>[a-z0-9]{4,})_(?P<chain>\w+)/(?P<start>\d+)-(?P<end>\d+) .* length:(?P<length>\d+)\b.*")
 
 
@@ -30,6 +32,32 @@ class Hit:
     def residues(self) -> str:
         """The piece of the database sequence."""
         return self.text.upper().replace("-", "")
+
+    @property
+    def name(self) -> str:
+        """Entry and chain."""
+        return f"{self.pdb_id}_{self.chain}"
+
+
+class Dropped(NamedTuple):
+    """A hit that was looked at and not taken."""
+
+    name: str
+    reason: str
+
+
+def told(dropped: Iterable[Dropped]) -> list[str]:
+    """Notes on the hits that were not taken: one for each reason, with the first names."""
+    names: dict[str, list[str]] = {}
+    for one in dropped:
+        names.setdefault(one.reason, []).append(one.name)
+    return [f"template hits left out, {reason}: {shortened(found)}" for reason, found in names.items()]
+
+
+def shortened(names: Iterable[str]) -> str:
+    """Names once each, the first few where they are many."""
+    unique = list(dict.fromkeys(names))
+    return ", ".join(unique[:SHOWN]) + (f" and {len(unique) - SHOWN} more" if len(unique) > SHOWN else "")
 
 
 @dataclass(frozen=True)
@@ -114,7 +142,11 @@ class Kept:
 
 
 def filtered(
-    query: str, hits: Iterable[Hit], structure_of: Callable[[Hit], Structure | None], cutoff: datetime.date
+    query: str,
+    hits: Iterable[Hit],
+    structure_of: Callable[[Hit], Structure | None],
+    cutoff: datetime.date,
+    drop: Callable[[Dropped], None] = lambda _dropped: None,
 ) -> list[Kept]:
     """The first four hits that pass AlphaFold 3's filters (pipeline.py:455-464, templates.py:283-384).
 
@@ -125,21 +157,38 @@ def filtered(
     kept: list[Kept] = []
     seen: set[str] = set()
     for hit in hits:
-        whole = len(hit.residues) / len(query) > MAX_SUBSEQUENCE and hit.residues in query
-        if whole or len(hit.residues) < MIN_LENGTH:
-            continue
-        structure = structure_of(hit)
-        if structure is None or structure.released > cutoff:
-            continue
-        mapping = mapping_of(hit, structure.sequence)
-        if mapping is None or len(mapping) / len(query) <= MIN_ALIGNED:
-            continue
-        if not any(structure.resolved[at] for at in mapping.values()):
-            continue
-        image = "".join(structure.sequence[mapping[i]] if i in mapping else "-" for i in range(len(query)))
-        if image not in seen:
-            seen.add(image)
-            kept.append(Kept(hit, mapping))
+        reason = _refusal(query, hit)
+        structure = None if reason else structure_of(hit)
+        if structure is not None:
+            mapping = mapping_of(hit, structure.sequence)
+            reason = _refusal_of(query, structure, mapping, cutoff)
+            if not reason and mapping is not None:
+                image = "".join(structure.sequence[mapping[i]] if i in mapping else "-" for i in range(len(query)))
+                if image not in seen:
+                    seen.add(image)
+                    kept.append(Kept(hit, mapping))
+                else:
+                    reason = "the same residues as a template before"
+        if reason:
+            drop(Dropped(hit.name, reason))
         if len(kept) == MAX_HITS:
             break
     return kept
+
+
+def _refusal(query: str, hit: Hit) -> str:
+    """Why the piece alone rules a hit out, "" where it does not."""
+    if len(hit.residues) / len(query) > MAX_SUBSEQUENCE and hit.residues in query:
+        return "a piece of the chain itself"
+    return f"under {MIN_LENGTH} residues" if len(hit.residues) < MIN_LENGTH else ""
+
+
+def _refusal_of(query: str, structure: Structure, mapping: dict[int, int] | None, cutoff: datetime.date) -> str:
+    """Why its structure rules a hit out, "" where it does not."""
+    if structure.released > cutoff:
+        return f"released after {cutoff}"
+    if mapping is None:
+        return "not the sequence that the structure has"
+    if len(mapping) / len(query) <= MIN_ALIGNED:
+        return f"no more than {MIN_ALIGNED:.0%} of the chain covered"
+    return "" if any(structure.resolved[at] for at in mapping.values()) else "no atoms there"

@@ -3,20 +3,28 @@
 Knows alignments as text and the cache; which chains want templates stands in `jobs`.
 """
 
+import datetime
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from foldline.errors import SearchError
 from foldline.inputs.job import Template, Text
+from foldline.inputs.text import read_text
 from foldline.search.cache import key_of
 from foldline.search.databases import Database, identity, locate, size
 from foldline.search.recipes import TEMPLATES, Search
 from foldline.search.rows import Alignment, alignment_of, read_a3m
 from foldline.search.settings import MMCIF, OFF, SEQRES, SearchSettings
 from foldline.search.stage import SCHEMA, Searcher
-from foldline.search.template_hits import hit_of
-from foldline.search.templates import Structures, choose, stockholm
+from foldline.search.template_aligner import REMEDY, Kalign
+from foldline.search.template_hits import Dropped, Hit, hit_of, shortened, told
+from foldline.search.template_protenix import PROFILE_ROWS
+from foldline.search.template_protenix import choose as templates_as_protenix
+from foldline.search.templates import Found, Structures, stockholm
+from foldline.search.templates import choose as templates_as_alphafold3
 
 
 def wants_templates(settings: SearchSettings) -> bool:
@@ -25,37 +33,90 @@ def wants_templates(settings: SearchSettings) -> bool:
     return OFF not in named and (bool(settings.roots) or all(named))
 
 
-def templates(query: str, a3m: str, searcher: Searcher) -> tuple[tuple[Template, ...], tuple[str, ...]]:
-    """At most four templates of a protein chain with this unpaired alignment, and notes.
+@dataclass(frozen=True)
+class _Rules:
+    """Whose rules choose the templates; `kalign` is there for Protenix's and for no other."""
+
+    kalign: Kalign | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the rules depend on beside the settings."""
+        return "alphafold3" if self.kalign is None else f"protenix, kalign {self.kalign.version}"
+
+    def alignment(self, query: str, unpaired: Text, paired: Text) -> Alignment:
+        """The rows that the profile is made of: AlphaFold 3 takes the unpaired ones, Protenix the paired ones first."""
+        what = "the alignment for the template search"
+        texts = (
+            [read_text(unpaired, what)] if self.kalign is None else [read_text(one, what) for one in (paired, unpaired)]
+        )
+        one = read_a3m("\n".join(texts), what)
+        if not one.rows:
+            return alignment_of(query)
+        rows = None if self.kalign is None else PROFILE_ROWS
+        return Alignment(one.headers[:rows], one.rows[:rows])
+
+    def choose(
+        self, query: str, hits: Sequence[Hit], structures: Structures, cutoff: datetime.date
+    ) -> tuple[list[Found], list[Dropped]]:
+        """The templates, and the hits that were looked at in vain."""
+        if self.kalign is None:
+            return templates_as_alphafold3(query, hits, structures, cutoff)
+        return templates_as_protenix(query, hits, structures, cutoff, self.kalign)
+
+
+def templates(
+    query: str, unpaired: Text, paired: Text, searcher: Searcher
+) -> tuple[tuple[Template, ...], tuple[str, ...]]:
+    """At most four templates of a protein chain with these alignments, and notes.
 
     Raises:
-        SearchError: a database, the folder of structures or the cache is at fault.
-        InputError: the alignment has rows of different length.
+        SearchError: a database, the folder of structures, kalign or the cache is at fault.
+        InputError: an alignment has rows of different length.
     """
     database, folder = locate(SEQRES, searcher.settings), locate(MMCIF, searcher.settings)
     if database is None or folder is None:
         return (), ()
-    alignment = read_a3m(a3m, "the alignment for the template search")
-    if not alignment.rows:
-        alignment = alignment_of(query)
-    key = _key(query, alignment, database, folder.files[0], searcher)
+    rules = _rules(searcher.settings)
+    alignment = rules.alignment(query, unpaired, paired)
+    key = _key(query, alignment, database, folder.files[0], searcher, rules.name)
     with searcher.cache.locked(key):
         known = _known(searcher, key)
         if known is None:
-            _search(query, alignment, database, folder.files[0], key, searcher)
+            _search(query, alignment, database, folder.files[0], key, searcher, rules)
             known = _known(searcher, key)
     if known is None:
         raise SearchError(f"the templates just stored in {searcher.cache.folder} are gone: is it pruned meanwhile?")
-    return known
+    found, notes = known
+    return found, (*notes, *rules.notes)
 
 
-def _key(query: str, alignment: Alignment, database: Database, folder: Path, searcher: Searcher) -> str:
+def _rules(settings: SearchSettings) -> _Rules:
+    """The rules of the settings. Without kalign the automatic choice is AlphaFold 3's, with a note.
+
+    Raises:
+        SearchError: Protenix's are asked for and kalign is not here.
+    """
+    if settings.rules == "alphafold3":
+        return _Rules()
+    kalign = Kalign.find()
+    if kalign is not None:
+        return _Rules(kalign)
+    missing = f"Protenix's rules for templates need kalign, which is not on the PATH: {REMEDY}"
+    if settings.template_rules == "protenix":
+        raise SearchError(missing)
+    return _Rules(notes=(f"templates are chosen by AlphaFold 3's rules. {missing}",))
+
+
+def _key(query: str, alignment: Alignment, database: Database, folder: Path, searcher: Searcher, rules: str) -> str:
     """Everything that decides the templates; of the folder of structures, its path and the time of its last change."""
     from foldline.search.pyhmmer_tool import PyHmmer
 
     parts = {
         "schema": SCHEMA,
         "what": "templates",
+        "rules": rules,
         "sequence": query,
         "alignment": hashlib.sha256("\n".join(alignment.rows).encode()).hexdigest(),
         "database": identity(database, searcher.folder),
@@ -67,7 +128,9 @@ def _key(query: str, alignment: Alignment, database: Database, folder: Path, sea
     return key_of(parts)
 
 
-def _search(query: str, alignment: Alignment, database: Database, folder: Path, key: str, searcher: Searcher) -> None:
+def _search(
+    query: str, alignment: Alignment, database: Database, folder: Path, key: str, searcher: Searcher, rules: _Rules
+) -> None:
     """Search, choose, and store the chosen ones: structures first, the list last."""
     from foldline.search.pyhmmer_tool import SHORTEST, PyHmmer
 
@@ -81,7 +144,7 @@ def _search(query: str, alignment: Alignment, database: Database, folder: Path, 
         rows = PyHmmer().search_profile(stockholm(alignment), database.files, search, searcher.executor)
     hits = [hit for row in rows if (hit := hit_of(row.header, row.text)) is not None]
     structures = Structures(folder)
-    found = choose(query, hits, structures, searcher.settings.max_template_date)
+    found, dropped = rules.choose(query, hits, structures, searcher.settings.max_template_date)
     entries = []
     for one in found:
         mmcif = key_of({"schema": SCHEMA, "what": "structure", "text": one.mmcif})
@@ -89,9 +152,9 @@ def _search(query: str, alignment: Alignment, database: Database, folder: Path, 
         entries.append([one.name, mmcif, one.query_indices, one.template_indices])
     notes = [f"{len(rows) - len(hits)} rows of {SEQRES} are not named like those of the PDB"] * (len(rows) > len(hits))
     if structures.missing:
-        names = ", ".join(dict.fromkeys(structures.missing))
-        few = names if len(names) <= 60 else f"{names[:60]}..."
-        notes.append(f"template hits without a usable structure in {folder} were left out: {few}")
+        missing = shortened(structures.missing)
+        notes.append(f"template hits without a usable structure in {folder} were left out: {missing}")
+    notes += told(dropped)
     about = {"what": "templates", "kind": "protein", "sequence": query, "rows": len(found)}
     searcher.cache.put(key, json.dumps({"found": entries, "notes": notes}), about)
 

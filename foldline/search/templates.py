@@ -12,7 +12,7 @@ import gemmi
 
 from foldline.errors import InputError, SearchError
 from foldline.search.rows import Alignment
-from foldline.search.template_hits import Hit, Kept, Structure, filtered
+from foldline.search.template_hits import Dropped, Hit, Kept, Structure, filtered
 from foldline.structure.mmcif_in import TemplateStructure, read_template
 
 _REVISION = "_pdbx_audit_revision_history.revision_date"
@@ -77,17 +77,27 @@ class Structures:
         self._blocks: dict[str, gemmi.cif.Block] = {}
         self._chains: dict[tuple[str, str], TemplateStructure] = {}
 
+    def released(self, pdb_id: str) -> datetime.date | None:
+        """When an entry was released; None, and the entry counts as missing, where its file does not say."""
+        block = self.block(pdb_id)
+        if block is None:
+            return None
+        dates = [gemmi.cif.as_string(value) for value in block.find_values(_REVISION)]
+        try:
+            return datetime.date.fromisoformat(min(dates, default=""))
+        except ValueError:
+            self.missing.append(pdb_id)
+            return None
+
     def describe(self, hit: Hit) -> Structure | None:
         """What the filters need; None where the file or the date is missing, or the chain cannot be read."""
-        block = self.block(hit.pdb_id)
-        dates = [gemmi.cif.as_string(value) for value in block.find_values(_REVISION)] if block is not None else []
-        if block is None or not dates:
+        released = self.released(hit.pdb_id)
+        if released is None:
             return None
         try:
             chain = self.chain(hit)
-            released = datetime.date.fromisoformat(min(dates))
-        except (InputError, ValueError):
-            self.missing.append(f"{hit.pdb_id}_{hit.chain}")
+        except InputError:
+            self.missing.append(hit.name)
             return None
         return Structure(chain.sequence, tuple(number != "" for number in chain.residue_number.tolist()), released)
 
@@ -118,9 +128,13 @@ class Structures:
             raise SearchError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
-def choose(query: str, hits: Sequence[Hit], structures: Structures, cutoff: datetime.date) -> list[Found]:
-    """The templates of a query: at most four of the hits, as AlphaFold 3 chooses them."""
-    return [_found(kept, structures) for kept in filtered(query, hits, structures.describe, cutoff)]
+def choose(
+    query: str, hits: Sequence[Hit], structures: Structures, cutoff: datetime.date
+) -> tuple[list[Found], list[Dropped]]:
+    """At most four of the hits as templates, chosen as AlphaFold 3 does, and the hits that were looked at in vain."""
+    dropped: list[Dropped] = []
+    kept = filtered(query, hits, structures.describe, cutoff, dropped.append)
+    return [_found(one, structures) for one in kept], dropped
 
 
 def _found(kept: Kept, structures: Structures) -> Found:
@@ -129,8 +143,7 @@ def _found(kept: Kept, structures: Structures) -> Found:
     assert block is not None
     text = chain_mmcif(block, structures.chain(hit).chain_id)
     pairs = sorted(kept.mapping.items())
-    name = f"{hit.pdb_id}_{hit.chain}"
-    return Found(name, text, tuple(query for query, _ in pairs), tuple(at for _, at in pairs))
+    return Found(hit.name, text, tuple(query for query, _ in pairs), tuple(at for _, at in pairs))
 
 
 def chain_mmcif(block: gemmi.cif.Block, author_chain: str) -> str:

@@ -76,7 +76,7 @@ def test_real_structures(shared_data: Path, hmmer: None, tmp_path: Path) -> None
         hits = [hit for row in rows if (hit := hit_of(row.header, row.text)) is not None]
         assert len(hits) == len(rows)
         structures = Structures(folder / "mmcif")
-        found = choose(query, hits, structures, LATE)
+        found, _ = choose(query, hits, structures, LATE)
         assert found[0].name == name
         chain = read_template(found[0].mmcif)
         assert len(chain.sequence) == len(
@@ -92,8 +92,11 @@ def test_real_structures(shared_data: Path, hmmer: None, tmp_path: Path) -> None
         released = min(block.find_values("_pdbx_audit_revision_history.revision_date"))
         day = datetime.date.fromisoformat(released)
         assert day.year >= int(date)
-        assert [one.name for one in choose(query, hits, structures, day)][0] == name
-        assert name not in [one.name for one in choose(query, hits, structures, day - datetime.timedelta(days=1))]
+        assert [one.name for one in choose(query, hits, structures, day)[0]][0] == name
+        before = day - datetime.timedelta(days=1)
+        found, dropped = choose(query, hits, structures, before)
+        assert name not in [one.name for one in found]
+        assert (name, f"released after {before}") in dropped
         assert structures.missing
 
 
