@@ -76,10 +76,8 @@ def tell(name: str, cost: Cost, best: Cost) -> None:
     """One line of the table: `best` is our batched run of the same kind."""
     peak = f"{cost.peak / 1e9:10.2f}" if cost.peak else f"{'-':>10}"
     parts = ", ".join(f"{part} {spent:.1f}" for part, spent in cost.parts.items())
-    print(
-        f"  {name:38}{cost.wall:8.1f}{cost.wall / best.wall:8.2f}{cost.cpu:9.1f}{cost.cpu / best.cpu:8.2f}{peak}  {parts}",
-        flush=True,
-    )
+    wall = f"{cost.wall:8.1f}{cost.wall / best.wall:8.2f}"
+    print(f"  {name:38}{wall}{cost.cpu:9.1f}{cost.cpu / best.cpu:8.2f}{peak}  {parts}", flush=True)
 
 
 def compare(args: argparse.Namespace, jobs: tuple[Path, Path], checkpoint: Path, folder: Path) -> bool:

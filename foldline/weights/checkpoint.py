@@ -72,7 +72,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
 
 
 def _open_torch(path: Path) -> Checkpoint:
-    """Names, shapes and file offsets come from unpickling to the meta device, for which torch (2.11 on) reads nothing."""
+    """Names, shapes and file offsets come from unpickling to the meta device: torch (2.11 on) reads no values then."""
     try:
         content = torch.load(path, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
