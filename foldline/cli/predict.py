@@ -94,13 +94,20 @@ def predict(
         try:
             jobs, faults = _read(inputs, choice, settings)
             if settings.stage == "search":
-                raise typer.Exit(search_stage(jobs, faults, out, settings))
+                raise typer.Exit(search_stage(jobs, faults, out, settings, family=_family(settings.model)))
             with show:
                 code = run(Run(jobs, faults, out, settings, show, stop, report=report))
         except Stopped:
             print(f"stopped by {stop.signal.name} before anything was run", file=sys.stderr)
             code = stop.exit_code
     raise typer.Exit(code)
+
+
+def _family(model: str | Path) -> str:
+    """The family of a checkpoint's name; "" for a file, which may be on another machine than the search."""
+    from foldline.weights.registry import known, lookup
+
+    return lookup(str(model)).family if known(str(model)) else ""
 
 
 def _check_folder(out: Path) -> None:

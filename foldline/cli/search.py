@@ -32,12 +32,18 @@ def search(inputs: Inputs, out: Out, quiet: Quiet = False, config: ConfigFile = 
 
 
 def search_stage(
-    jobs: list["Job"], faults: list[InputError], out: Path, settings: EngineConfig, *, quiet: bool = False
+    jobs: list["Job"],
+    faults: list[InputError],
+    out: Path,
+    settings: EngineConfig,
+    *,
+    quiet: bool = False,
+    family: str = "",
 ) -> ExitCode:
     """Search for the chains of all jobs, each once, and write the jobs. Progress goes to standard error.
 
     All chains are searched together, so that a database is read once. A fault of a database ends the run. `faults` are
-    those of jobs that could not be read.
+    those of jobs that could not be read. `family` is that of the network that the alignments are for, where one is.
     """
     from foldline.inputs import slug
     from foldline.search.jobs import searched, write_job
@@ -48,7 +54,7 @@ def search_stage(
             print(message, file=sys.stderr)
 
     try:
-        with searcher_of(settings.search, settings.cache_root, say) as searcher:
+        with searcher_of({**settings.search, "family": family}, settings.cache_root, say) as searcher:
             done = searched(jobs, searcher)
         for job in done:
             path = write_job(job, out / slug(job.name), slug(job.name))

@@ -242,7 +242,8 @@ class Engine:
         from foldline.search.ahead import job_search
 
         known = jobs if isinstance(jobs, Sequence) else ()
-        return job_search(self.config.search, self.config.cache_root, known, progress=progress, check=stop.check)
+        table = {**self.config.search, "family": self.spec.family}
+        return job_search(table, self.config.cache_root, known, progress=progress, check=stop.check)
 
     def _n_children(self) -> int:
         """Processes that featurise: some for an accelerator, none on a CPU, whose time is the network's."""
