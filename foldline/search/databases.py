@@ -355,8 +355,10 @@ def records(path: Path) -> Iterator[bytes]:
         yield rest.removesuffix(b"\n")
 
 
-def identity(database: Database, folder: Path) -> str:
+def identity(database: Database, folder: Path, say: remote.Say = lambda message: None) -> str:
     """A hash of a database's content: all of small files, size and samples of large ones; paths do not count.
+
+    A remote database is copied here for it once.
 
     Remembered in `folder` by path, size and time of change, so that asking again costs nothing.
     """
@@ -364,7 +366,7 @@ def identity(database: Database, folder: Path) -> str:
     known = _remembered(memory)
     if isinstance(known, str):
         return known
-    fetch(database)
+    fetch(database, say)
     digest = hashlib.sha256(f"foldline database 1 {len(database.files)}".encode())
     for path in database.files:
         length = path.stat().st_size

@@ -8,13 +8,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from foldline.errors import SearchError
 from foldline.inputs.job import Template, Text
 from foldline.inputs.text import read_text
 from foldline.search.cache import key_of
-from foldline.search.databases import Database, identity, locate, size
+from foldline.search.databases import Database, fetch, identity, locate, size
 from foldline.search.recipes import TEMPLATES, Search
 from foldline.search.rows import Alignment, alignment_of, read_a3m
 from foldline.search.settings import MMCIF, OFF, SEQRES, SearchSettings
@@ -75,16 +74,16 @@ def templates(
         SearchError: a database, the folder of structures, kalign or the cache is at fault.
         InputError: an alignment has rows of different length.
     """
-    database, folder = locate(SEQRES, searcher.settings), locate(MMCIF, searcher.settings)
+    database, folder = (locate(name, searcher.settings, searcher.folder) for name in (SEQRES, MMCIF))
     if database is None or folder is None:
         return (), ()
     rules = _rules(searcher.settings)
     alignment = rules.alignment(query, unpaired, paired)
-    key = _key(query, alignment, database, folder.files[0], searcher, rules.name)
+    key = _key(query, alignment, database, folder, searcher, rules.name)
     with searcher.cache.locked(key):
         known = _known(searcher, key)
         if known is None:
-            _search(query, alignment, database, folder.files[0], key, searcher, rules)
+            _search(query, alignment, database, folder, key, searcher, rules)
             known = _known(searcher, key)
     if known is None:
         raise SearchError(f"the templates just stored in {searcher.cache.folder} are gone: is it pruned meanwhile?")
@@ -109,8 +108,11 @@ def _rules(settings: SearchSettings) -> _Rules:
     return _Rules(notes=(f"templates are chosen by AlphaFold 3's rules. {missing}",))
 
 
-def _key(query: str, alignment: Alignment, database: Database, folder: Path, searcher: Searcher, rules: str) -> str:
-    """Everything that decides the templates; of the folder of structures, its path and the time of its last change."""
+def _key(query: str, alignment: Alignment, database: Database, folder: Database, searcher: Searcher, rules: str) -> str:
+    """Everything that decides the templates; of the folder of structures, its place and the time of its last change.
+
+    A store tells no such time.
+    """
     from foldline.search.pyhmmer_tool import PyHmmer
 
     parts = {
@@ -119,8 +121,8 @@ def _key(query: str, alignment: Alignment, database: Database, folder: Path, sea
         "rules": rules,
         "sequence": query,
         "alignment": hashlib.sha256("\n".join(alignment.rows).encode()).hexdigest(),
-        "database": identity(database, searcher.folder),
-        "structures": [str(folder.absolute()), folder.stat().st_mtime_ns],
+        "database": identity(database, searcher.folder, searcher.say),
+        "structures": _stamp(folder),
         "tool": PyHmmer().version,
         "options": vars(TEMPLATES) | {"z": searcher.settings.z.get(SEQRES)},
         "date": searcher.settings.max_template_date.isoformat(),
@@ -128,8 +130,13 @@ def _key(query: str, alignment: Alignment, database: Database, folder: Path, sea
     return key_of(parts)
 
 
+def _stamp(folder: Database) -> list[object]:
+    path = folder.files[0]
+    return [folder.spec, ""] if folder.origins else [str(path.absolute()), path.stat().st_mtime_ns]
+
+
 def _search(
-    query: str, alignment: Alignment, database: Database, folder: Path, key: str, searcher: Searcher, rules: _Rules
+    query: str, alignment: Alignment, database: Database, folder: Database, key: str, searcher: Searcher, rules: _Rules
 ) -> None:
     """Search, choose, and store the chosen ones: structures first, the list last."""
     from foldline.search.pyhmmer_tool import SHORTEST, PyHmmer
@@ -137,6 +144,7 @@ def _search(
     searcher.say(f"searching {SEQRES} for templates")
     searcher.searched.append((SEQRES, query))
     given = searcher.settings.z.get(SEQRES)
+    fetch(database, searcher.say)
     z = size(database, "protein", searcher.folder) if given is None else float(given)
     search = Search(TEMPLATES, z, z_given=given is not None, sharded=database.sharded)
     rows = []
@@ -153,7 +161,7 @@ def _search(
     notes = [f"{len(rows) - len(hits)} rows of {SEQRES} are not named like those of the PDB"] * (len(rows) > len(hits))
     if structures.missing:
         missing = shortened(structures.missing)
-        notes.append(f"template hits without a usable structure in {folder} were left out: {missing}")
+        notes.append(f"template hits without a usable structure in {folder.spec} were left out: {missing}")
     notes += told(dropped)
     about = {"what": "templates", "kind": "protein", "sequence": query, "rows": len(found)}
     searcher.cache.put(key, json.dumps({"found": entries, "notes": notes}), about)

@@ -11,6 +11,7 @@ from pathlib import Path
 import gemmi
 
 from foldline.errors import InputError, SearchError
+from foldline.search.databases import Database, structure_file
 from foldline.search.rows import Alignment
 from foldline.search.template_hits import Dropped, Hit, Kept, Structure, filtered
 from foldline.structure.mmcif_in import TemplateStructure, read_template
@@ -69,10 +70,11 @@ def _pieces(row: str) -> list[tuple[str, str]]:
 
 
 class Structures:
-    """mmCIF files of a folder, NAME.cif; those read last are kept."""
+    """mmCIF files of a folder, NAME.cif, here or in a store; those read are kept."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Database) -> None:
         self.folder = folder
+        self._files: dict[str, Path | None] = {}
         self.missing: list[str] = []
         self._blocks: dict[str, gemmi.cif.Block] = {}
         self._chains: dict[tuple[str, str], TemplateStructure] = {}
@@ -111,17 +113,23 @@ class Structures:
     def block(self, pdb_id: str) -> gemmi.cif.Block | None:
         """The data block of an entry, None where its file is missing."""
         if pdb_id not in self._blocks:
-            if not (self.folder / f"{pdb_id}.cif").is_file():
+            if self._file(pdb_id) is None:
                 self.missing.append(pdb_id)
                 return None
             try:
                 self._blocks[pdb_id] = gemmi.cif.read_string(self._text(pdb_id))[0]
             except (ValueError, RuntimeError, IndexError) as error:
-                raise SearchError(f"{self.folder / pdb_id}.cif is no mmCIF file ({error}): get it again") from error
+                raise SearchError(f"{self._file(pdb_id)} is no mmCIF file ({error}): get it again") from error
         return self._blocks[pdb_id]
 
+    def _file(self, pdb_id: str) -> Path | None:
+        if pdb_id not in self._files:
+            self._files[pdb_id] = structure_file(self.folder, pdb_id)
+        return self._files[pdb_id]
+
     def _text(self, pdb_id: str) -> str:
-        path = self.folder / f"{pdb_id}.cif"
+        path = self._file(pdb_id)
+        assert path is not None
         try:
             return path.read_text()
         except OSError as error:

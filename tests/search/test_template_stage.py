@@ -166,3 +166,19 @@ def test_the_engines_function(folder: Path, tmp_path: Path) -> None:
     stages = []
     assert len(search(job(), lambda event: stages.append(event.stage)).entities[0].templates) == 2  # type: ignore
     assert set(stages) == {"search"}
+
+
+def test_remote_templates_are_those_of_the_folder(folder: Path, tmp_path: Path, executor: InProcess) -> None:
+    """The entries that hits name are copied, and no others; the second run asks the store for none."""
+    local = Searcher(SearchSettings.make(table(folder, inline=True)), tmp_path / "local", executor)
+    names = {"pdb_seqres": f"file://{folder}/seqres.fasta", "mmcif": f"file://{folder}/mmcif"}
+    runs = [
+        Searcher(SearchSettings.make({"databases": names, "inline": True}), tmp_path / "remote", executor)
+        for _ in range(2)
+    ]
+    found = [searched([job()], one)[0] for one in (local, *runs)]
+    assert found[0].entities == found[1].entities == found[2].entities
+    assert any(f"without a usable structure in file://{folder}/mmcif" in note for note in found[1].notes)
+    copies = {path.name for path in (tmp_path / "remote").rglob("*.cif")}
+    assert {"1aaa.cif", "2bbb.cif"} <= copies <= {f"{name}.cif" for name in RELEASED}
+    assert not runs[1].searched

@@ -9,6 +9,7 @@ import hmmer_reference
 from made_databases import mutated, sequence
 
 from foldline.execute import InProcess
+from foldline.search.databases import Database
 from foldline.search.pyhmmer_tool import PyHmmer
 from foldline.search.recipes import TEMPLATES, Search
 from foldline.search.rows import Alignment
@@ -75,7 +76,7 @@ def test_real_structures(shared_data: Path, hmmer: None, tmp_path: Path) -> None
         assert [(row.header, row.text) for row in rows] == expected_rows(text, database, tmp_path)
         hits = [hit for row in rows if (hit := hit_of(row.header, row.text)) is not None]
         assert len(hits) == len(rows)
-        structures = Structures(folder / "mmcif")
+        structures = Structures(Database("mmcif", (folder / "mmcif",)))
         found, _ = choose(query, hits, structures, LATE)
         assert found[0].name == name
         chain = read_template(found[0].mmcif)
