@@ -22,6 +22,7 @@ _VERSIONS += ("Last-Modified", "updated", "mtime", "modified", "created")
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 _PACKAGES |= {"abfs": "adlfs", "abfss": "adlfs", "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko"}
 _PACKAGES |= {"hf": "huggingface_hub"}
+_NOT_THERE = (404, 410)  # what web servers answer
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(::[^/]*)?://")
 Say = Callable[[str], None]
 
@@ -77,7 +78,10 @@ def stat(url: str) -> Origin | None:
         store, path = _opened(url)
         try:
             about = store.info(path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            reason = error.__cause__
+            if url.startswith("http") and reason is not None and getattr(reason, "status", 0) not in _NOT_THERE:
+                raise reason from error  # fsspec calls it the same where a server fails or does not answer
             return None
         return None if about.get("type") == "directory" else Origin(url, about.get("size"), _version(about))
 

@@ -1,8 +1,11 @@
 """Databases in stores, by URL: found, copied once, resumed, refused in a sentence. fsspec's memory is the store."""
 
+import http.server
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -283,3 +286,48 @@ def test_a_file_url(tmp_path: Path) -> None:
     (tmp_path / "u.fa").write_bytes(FASTA)
     found = locate("uniref90", settings(databases={"uniref90": f"file://{tmp_path}/u.fa"}), tmp_path / "cache")
     assert found is not None and size(found, "protein", tmp_path / "cache") == 2
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A web server without a log and without ranges; it fails where it is asked for a file named fails."""
+
+    def do_HEAD(self) -> None:
+        if self.path.endswith("fails"):
+            self.send_error(500)
+        else:
+            super().do_HEAD()
+
+    def do_GET(self) -> None:
+        if self.path.endswith("fails"):
+            self.send_error(500)
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_web_server(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    data, folder = tmp_path / "data", tmp_path / "cache"
+    (data / "mmcif").mkdir(parents=True)
+    for name in ("u.fa", "d-00000-of-00002", "d-00001-of-00002"):
+        (data / name).write_bytes(FASTA)
+    (data / "mmcif" / "1abc.cif").write_text("data_1ABC\n")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(data))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        for word, count in (("u.fa", 2), ("d@2", 4)):
+            found = locate("uniref90", settings(databases={"uniref90": f"{base}/{word}"}), folder)
+            assert found is not None and size(found, "protein", folder) == count
+        structures = locate("mmcif", settings(databases={"mmcif": f"{base}/mmcif"}), folder)
+        assert structures is not None and structure_file(structures, "9abc") is None
+        assert (structure_file(structures, "1abc") or data).read_text() == "data_1ABC\n"
+        for word, said in (("none.fa", "is not there: put it there"), ("fails", "cannot be read .*500")):
+            with pytest.raises(SearchError, match=said):
+                locate("uniref90", settings(databases={"uniref90": f"{base}/{word}"}), folder)
+        server.shutdown()
+        thread.join()
+    with pytest.raises(SearchError, match="cannot be read .*: check the address, the network"):
+        locate("uniref90", settings(databases={"uniref90": f"{base}/u.fa"}), folder)
