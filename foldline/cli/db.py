@@ -41,7 +41,8 @@ def shard(
 def _show(config: Path | None, names: list[str] | None, *, count: bool) -> None:
     from foldline.errors import InputError
     from foldline.search.databases import describe
-    from foldline.search.settings import DATABASES, SearchSettings
+    from foldline.search.mmseqs_databases import describe_set
+    from foldline.search.settings import COLABFOLD_SET, DATABASES, SearchSettings
     from foldline.search.stage import FOLDER
 
     for name in names or ():
@@ -56,7 +57,11 @@ def _show(config: Path | None, names: list[str] | None, *, count: bool) -> None:
     folder, bad = settings.cache_root / FOLDER, 0
     for name in names or DATABASES:
         try:
-            print(f"+ {name.ljust(11)}  {describe(name, table, folder, count=count, say=say)}")
+            if name == COLABFOLD_SET:
+                line = describe_set(table)
+            else:
+                line = describe(name, table, folder, count=count, say=say)
+            print(f"+ {name.ljust(11)}  {line}")
         except SearchError as error:
             bad += 1
             print(f"- {name.ljust(11)}  {error}")

@@ -41,6 +41,8 @@ class Database:
     files: tuple[Path, ...]
     sharded: bool = False
     origins: tuple[remote.Origin, ...] = ()
+    beside: tuple[Path, ...] = ()  # files that decide what is found, but are no shards
+    lacks: tuple[str, ...] = ()  # parts that it might have
 
     @property
     def spec(self) -> str:
@@ -368,7 +370,7 @@ def identity(database: Database, folder: Path, say: remote.Say = lambda message:
         return known
     fetch(database, say)
     digest = hashlib.sha256(f"foldline database 1 {len(database.files)}".encode())
-    for path in database.files:
+    for path in (*database.files, *database.beside):
         length = path.stat().st_size
         digest.update(f"{length}\n".encode())
         with path.open("rb") as file:
@@ -387,5 +389,8 @@ def _identity_file(database: Database, folder: Path) -> Path:
     """Where the identity is remembered: by path, size and time of change, or by what a store says of the files."""
     stats: list[object] = [origin.key for origin in database.origins]
     if not stats:
-        stats = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in database.files]
+        stats = [
+            [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns]
+            for path in (*database.files, *database.beside)
+        ]
     return folder / "files" / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:32]}.json"

@@ -16,6 +16,8 @@ from foldline.search.cache import Cache
 from foldline.search.databases import Database, identity
 from foldline.search.files import write_whole
 from foldline.search.mmseqs_program import Program
+from foldline.search.recipes import COLABFOLD, COLABFOLD_PAIRED, Recipe
+from foldline.search.settings import COLABFOLD_SET, SearchSettings
 
 FOLDER = "mmseqs-1"  # of the cache
 INDEXED_FROM = 1 << 24  # bytes of FASTA; smaller databases are searched without k-mers, or indexed on the way
@@ -139,6 +141,44 @@ def colabfold_set(folder: Path) -> ColabFoldSet | None:
         return None
     parts = {kind: _expandable(folder / name) for kind, name in found.items()}
     return ColabFoldSet(parts["uniref30"], parts.get("colabfold_envdb"))
+
+
+def locate_set(recipe: Recipe, settings: SearchSettings) -> Database | None:
+    """ColabFold's databases as what a recipe searches; None where they have no species and it needs them.
+
+    Raises:
+        SearchError: they are not in the folder that the settings name, or a part of one is missing.
+    """
+    named = settings.databases[COLABFOLD_SET]
+    roots = [root for root in settings.roots if isinstance(root, Path)]
+    for folder in (*roots, settings.relative_to or Path()):
+        place = folder / Path(named).expanduser()
+        found = colabfold_set(place)
+        if found is None:
+            continue
+        parts = [one.path for one in (found.uniref, found.environment) if one is not None]
+        first, *more = [path.with_name(f"{path.name}.index") for path in parts]
+        if recipe == COLABFOLD_PAIRED:
+            return Database(recipe.database, (first,)) if found.has_species else None
+        lacks = () if found.environment is not None else ("colabfold_envdb",)
+        return Database(recipe.database, (first,), beside=tuple(more), lacks=lacks)
+    raise SearchError(
+        f"the folder {named} of ColabFold's databases has no uniref30_..._db, or is not there: make it with ColabFold's"
+        f" setup_databases.sh, and give its local path as {COLABFOLD_SET} in [search.databases] of foldline.toml"
+    )
+
+
+def describe_set(settings: SearchSettings) -> str:
+    """Where ColabFold's databases are and what there is of them, in a line.
+
+    Raises:
+        SearchError: they are named and cannot be used.
+    """
+    database = locate_set(COLABFOLD, settings) if settings.has_colabfold_set else None
+    if database is None:
+        return "not used"
+    lacks = [*database.lacks, *(["species"] if locate_set(COLABFOLD_PAIRED, settings) is None else [])]
+    return database.spec.removesuffix(".index") + "".join(f", without {part}" for part in lacks)
 
 
 def _expandable(path: Path) -> Expandable:

@@ -12,10 +12,11 @@ from foldline.remote import is_url
 from foldline.search.recipes import RECIPES
 
 SEQRES, MMCIF = "pdb_seqres", "mmcif"
-DATABASES = (*RECIPES, SEQRES, MMCIF)
+COLABFOLD_SET = "colabfold"
+DATABASES = (*RECIPES, SEQRES, MMCIF, COLABFOLD_SET)
 OFF = "none"
 TEMPLATE_RULES = ("auto", "alphafold3", "protenix")
-TOOLS = ("auto", "pyhmmer", "hmmer")
+TOOLS = ("auto", "pyhmmer", "hmmer", "mmseqs", "colabfold")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,10 @@ class SearchSettings:
     databases: Mapping[str, str] = field(default_factory=dict)  # file, prefix@N or "none"; default: AlphaFold 3's names
     z: Mapping[str, float] = field(default_factory=dict)  # sequences, or million nucleotides; default: counted
     tool: str = "auto"
+    sensitivity: float = 5.7  # of mmseqs in FASTA databases, 1 to 8.5
+    iterations: int = 1  # of the same, 1 to 5
+    server: str = ""  # URL of a ColabFold server, for the tool of that name alone
+    server_minutes: float = 60.0  # for one of its searches
     threads: int | None = None  # default: one per core
     inline: bool = False  # alignments as text in <job>_data.json instead of paths
     rna_minutes: float | None = None  # time limit of an RNA search
@@ -57,6 +62,7 @@ class SearchSettings:
         for name, value in values["z"].items():
             _number(f"z.{name}", value)
         _one_of(values.get("tool", "auto"), "tool", TOOLS)
+        _check_tool(values)
         _one_of(values.get("template_rules", "auto"), "template_rules", TEMPLATE_RULES)
         _one_of(values.get("on_rna_timeout", "continue"), "on_rna_timeout", ("continue", "stop"))
         if not isinstance(values.get("inline", False), bool):
@@ -80,7 +86,14 @@ class SearchSettings:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to search in."""
+        if self.tool == "colabfold":
+            return False
         return not self.roots and not any(value != OFF for value in self.databases.values())
+
+    @property
+    def has_colabfold_set(self) -> bool:
+        """Whether proteins are searched for in ColabFold's databases."""
+        return self.tool == "mmseqs" and self.databases.get(COLABFOLD_SET, OFF) != OFF
 
 
 def _list(value: object, name: str) -> list[object]:
@@ -94,6 +107,32 @@ def _table(value: object, name: str) -> dict[str, object]:
         if key not in DATABASES:
             raise _unknown(f"search.{name}.{key}", key, list(DATABASES))
     return value
+
+
+def _check_tool(values: dict[str, Any]) -> None:
+    """Settings of mmseqs and of servers."""
+    tool, named = values.get("tool", "auto"), values["databases"]
+    sensitivity, iterations = values.get("sensitivity", 5.7), values.get("iterations", 1)
+    _number("sensitivity", sensitivity)
+    if not 1 <= sensitivity <= 8.5:
+        raise _bad("sensitivity", sensitivity, "a number from 1 (fast) to 8.5")
+    if not isinstance(iterations, int) or isinstance(iterations, bool) or not 1 <= iterations <= 5:
+        raise _bad("iterations", iterations, "a whole number from 1 to 5")
+    _number("server_minutes", values.get("server_minutes", 60.0))
+    if named.get(COLABFOLD_SET, OFF) != OFF:
+        if tool != "mmseqs":
+            raise _bad(f"databases.{COLABFOLD_SET}", named[COLABFOLD_SET], '"none", or set tool = "mmseqs"')
+        both = [key for key, recipe in RECIPES.items() if recipe.kind == "protein" and named.get(key, OFF) != OFF]
+        if both:
+            raise InputError(
+                f"with {COLABFOLD_SET}, proteins are searched for in it alone: leave one of the two out",
+                path=f"search.databases.{both[0]}",
+            )
+    server = values.get("server", "")
+    if not isinstance(server, str) or (server and not server.startswith(("http://", "https://"))):
+        raise _bad("server", server, "the URL of a ColabFold server, such as https://api.colabfold.com")
+    if tool == "colabfold" and not server:
+        raise _bad("tool", tool, "server = URL with it, such as https://api.colabfold.com: sequences are sent there")
 
 
 def _path(value: object, name: str) -> Path:

@@ -62,6 +62,7 @@ class Item:
 
     number: int
     tool: str
+    folder: str  # of what the tool makes of databases
     version: str  # of the tool: another machine's must be the same
     queries: tuple[str, ...]
     file: str
@@ -81,7 +82,7 @@ def search_item(item: Item, check: Callable[[], None] = go_on) -> list[Found]:
     Raises:
         SearchError: the search fails, or this machine lacks the file or has another version of it or of the tool.
     """
-    tool, file, here = tools.choose(item.tool), Path(item.file), platform.node()
+    tool, file, here = tools.choose(item.tool, Path(item.folder)), Path(item.file), platform.node()
     if tool.version != item.version:
         raise SearchError(
             f"{tool.name} is {tool.version} on {here} and {item.version} on the machine that asks: install the same"
@@ -131,7 +132,8 @@ class _Group:
 class ShardQueue:
     """Finds rows and stores them. A queue is used by one thread."""
 
-    tool: tools.Tool
+    tool_of: Callable[[Kind], tools.Tool]
+    folder: Path  # of what tools make of databases
     cache: Cache
     settings: SearchSettings
     executor: Executor | None  # None: this machine
@@ -142,12 +144,12 @@ class ShardQueue:
     late: dict[tuple[Chain, str], str] = field(default_factory=dict)  # notes on searches that passed their time limit
     _number: int = 0
 
-    def together(self, n_chain: int, n_file: int) -> int:
+    def together(self, kind: Kind, n_chain: int, n_file: int) -> int:
         """How many of the chains go into an item, searched for in so many files each.
 
         As many as share a reading well, but for an executor with slots that would stay empty.
         """
-        if not self.tool.together:
+        if not self.tool_of(kind).together:
             return 1
         slots = 1 if self.executor is None else max(1, self.executor.slots // self.threads)
         if slots == 1:
@@ -216,7 +218,7 @@ class ShardQueue:
         if self.executor is not None:
             yield from self.executor.each(search_item, items)
             return
-        with InProcess(0 if self.tool.together else self.threads, check=self.check) as local:
+        with InProcess(0 if self.tool_of("rna").together else self.threads, check=self.check) as local:
             yield from local.each(partial(search_item, check=self.check), items)
 
     def _begin(self, wanted: Sequence[Wanted], elsewhere: list[Wanted], locks: ExitStack) -> _Group:
@@ -243,17 +245,19 @@ class ShardQueue:
 
     def _item(self, group: _Group, shard: int, members: list[Wanted]) -> Item:
         self._number += 1
+        tool = self.tool_of(group.source.search.recipe.kind)
         search, file = group.source.search, group.source.database.files[shard]
         minutes = self.settings.rna_minutes if search.recipe.kind == "rna" else None
         return Item(
             self._number,
-            self.tool.name,
-            self.tool.version,
+            tool.name,
+            str(self.folder.absolute()),
+            tool.version,
             tuple(one.chain.sequence for one in members),
             str(file.absolute()),
             file.stat().st_size,
             search,
-            self.threads if self.tool.together else 1,
+            self.threads if tool.together else 1,
             None if minutes is None else max(0.0, 60 * minutes - (time.perf_counter() - group.start)),
         )
 
@@ -281,12 +285,13 @@ class ShardQueue:
     def _finish(self, group: _Group) -> None:
         """Store the rows of a group whose searches have ended, and let go of it."""
         spent, search, count = time.perf_counter() - group.start, group.source.search, 0
+        tool = self.tool_of(search.recipe.kind)
         for one in group.lacking if not group.given_up else ():
             parts = (self._kept(one, shard) for shard in range(group.n_file))
             whole = group.found[one] if group.n_file == 1 else joined(parts, search)
-            rows = self.tool.align(one.chain.sequence, whole, search)
+            rows = tool.align(one.chain.sequence, whole, search)
             about = {"what": "rows", "kind": one.chain.kind, "sequence": one.chain.sequence, "database": group.name}
-            about |= {"file": group.source.database.spec, "tool": f"{self.tool.name} {self.tool.version}"}
+            about |= {"file": group.source.database.spec, "tool": f"{tool.name} {tool.version}"}
             about |= {"rows": len(rows.rows), "seconds": round(spent, 3)}
             self.cache.put(one.key, rows.a3m(), about)
             count += len(rows.rows) - 1

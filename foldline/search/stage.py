@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foldline.errors import SearchError
@@ -16,7 +16,8 @@ from foldline.execute import Executor, InProcess, go_on
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
 from foldline.search.databases import identity, locate, searches
-from foldline.search.recipes import PAIRED, UNPAIRED, Kind, Recipe
+from foldline.search.mmseqs_databases import locate_set
+from foldline.search.recipes import BY_MMSEQS, COLABFOLD, COLABFOLD_PAIRED, PAIRED, UNPAIRED, Kind, Recipe, Search
 from foldline.search.rows import Alignment, alignment_of, merged, parse_a3m
 from foldline.search.settings import SearchSettings
 from foldline.search.shard_queue import Chain, Say, ShardQueue, Source, Wanted
@@ -84,14 +85,14 @@ class Searcher:
     def __post_init__(self) -> None:
         self.folder = self.cache_root / FOLDER
         self.cache = cache_in(self.cache_root)
-        self._tool: tools.Tool | None = None
+        self._tools: dict[str, tools.Tool] = {}
 
-    @property
-    def tool(self) -> tools.Tool:
-        """The search tool of the settings."""
-        if self._tool is None:
-            self._tool = tools.choose(self.settings.tool)
-        return self._tool
+    def tool_of(self, kind: Kind) -> tools.Tool:
+        """The tool that chains of a kind are searched for with."""
+        name = "auto" if kind == "rna" and self.settings.tool in tools.PROTEINS_ALONE else self.settings.tool
+        if name not in self._tools:
+            self._tools[name] = tools.choose(name, self.folder)
+        return self._tools[name]
 
     def alignments(self, chains: Iterable[Chain]) -> dict[Chain, Alignments]:
         """The alignments of chains in AlphaFold 3's databases, merged as AlphaFold 3 does.
@@ -142,7 +143,16 @@ class Searcher:
     def _queue(self) -> ShardQueue:
         threads = self.threads or self.settings.threads or os.cpu_count() or 1
         return ShardQueue(
-            self.tool, self.cache, self.settings, self.machines, threads, self.say, self.check, self.searched, self.late
+            self.tool_of,
+            self.folder,
+            self.cache,
+            self.settings,
+            self.machines,
+            threads,
+            self.say,
+            self.check,
+            self.searched,
+            self.late,
         )
 
     def _plans(self, chains: Sequence[Chain]) -> dict[Kind, "_Plan"]:
@@ -151,17 +161,21 @@ class Searcher:
         return {kind: self._plan(kind) for kind in dict.fromkeys(kinds)}
 
     def _plan(self, kind: Kind) -> "_Plan":
-        sources = {recipe: self._source(recipe) for recipe in (*UNPAIRED[kind], *PAIRED[kind])}
+        recipes = {"unpaired": UNPAIRED[kind], "paired": PAIRED[kind]}
+        if kind == "protein" and self.settings.has_colabfold_set:
+            recipes = BY_MMSEQS
+        sources = {recipe: self._source(recipe) for group in recipes.values() for recipe in group}
         present = {recipe: source for recipe, source in sources.items() if source is not None}
         if not present:
             raise SearchError(
                 f"there is no database to search {kind} sequences in: name databases in [search] of foldline.toml, give"
-                " unpairedMsa, or go without alignments (--msa none)"
+                ' unpairedMsa ("" for none), or go without alignments (--msa none)'
             )
         missing = [recipe.database for recipe in sources if recipe not in present]
+        missing += [part for source in present.values() for part in source.database.lacks]
         notes = (f"{kind} alignments were made without {', '.join(missing)}",) if missing else ()
-        unpaired, paired = (tuple(one for one in part[kind] if one in present) for part in (UNPAIRED, PAIRED))
-        return _Plan(kind, present, {"unpaired": unpaired, "paired": paired}, notes)
+        groups = {name: tuple(one for one in group if one in present) for name, group in recipes.items()}
+        return _Plan(kind, present, groups, notes)
 
     def _groups(self, chains: Sequence[Chain], plans: dict[Kind, "_Plan"], queue: ShardQueue) -> list[list[Wanted]]:
         """What the queue is to find, the first chains first."""
@@ -169,7 +183,7 @@ class Searcher:
         for kind, plan in plans.items():
             of_kind = [chain for chain in chains if chain.kind == kind]
             n_file = sum(len(source.database.files) for source in plan.sources.values())
-            size = queue.together(len(of_kind), n_file)
+            size = queue.together(kind, len(of_kind), n_file)
             for at in range(0, len(of_kind), size):
                 some = of_kind[at : at + size]
                 groups += [
@@ -192,17 +206,23 @@ class Searcher:
         return Alignments(self.cache.path(keys["unpaired"]), paired, keys["unpaired"], (*plan.notes, *said))
 
     def _source(self, recipe: Recipe) -> Source | None:
+        if recipe in (COLABFOLD, COLABFOLD_PAIRED):
+            here = locate_set(recipe, self.settings)
+            return None if here is None else Source(here, Search(recipe, 1.0), identity(here, self.folder))
         database = locate(recipe.database, self.settings, self.folder)
         if database is None:
             return None
         search = searches(recipe, database, self.settings, self.folder, self.say)
+        if recipe.kind == "protein" and self.settings.tool == "mmseqs":
+            options = (("sensitivity", self.settings.sensitivity), ("iterations", self.settings.iterations))
+            search = replace(search, options=options)
         return Source(database, search, identity(database, self.folder))
 
     def _key(self, chain: Chain, source: Source) -> str:
         """The key of a chain's rows in a database: everything that decides them."""
         search = source.search
-        options = vars(search.recipe) | {"z": search.z, "z_given": search.z_given}
-        tool = [self.tool.name, self.tool.version]
+        options = vars(search.recipe) | {"z": search.z, "z_given": search.z_given} | dict(search.options)
+        tool = [self.tool_of(chain.kind).name, self.tool_of(chain.kind).version]
         parts = {"schema": SCHEMA, "what": "rows", "sequence": chain.sequence, "database": source.identity}
         return key_of(parts | {"tool": tool, "options": options})
 

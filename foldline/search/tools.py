@@ -9,7 +9,7 @@ from foldline.execute import Executor
 from foldline.search.recipes import Search
 from foldline.search.rows import Alignment, Found
 
-CHOICES = ("auto", "pyhmmer", "hmmer")
+PROTEINS_ALONE = ("mmseqs", "colabfold")  # RNA is then searched for as by "auto"
 
 
 class Tool(Protocol):
@@ -47,14 +47,21 @@ class SearchTimeout(SearchError):
         super().__init__(f"the search of {where} passed its time limit: raise rna_minutes in [search], or go without")
 
 
-def choose(name: str) -> Tool:
+def choose(name: str, folder: Path | None = None) -> Tool:
     """The tool of that name; "auto" is pyhmmer, or the HMMER programs where it is not installed.
+
+    `folder` is where mmseqs keeps what it makes of databases.
 
     Raises:
         SearchError: it is not here.
     """
     from foldline.search.binaries import Hmmer
 
+    if name == "mmseqs":
+        from foldline.search.mmseqs import MMseqs
+
+        assert folder is not None
+        return MMseqs.find(folder)
     if name == "hmmer":
         return Hmmer.find()
     try:

@@ -173,7 +173,10 @@ def test_sharding_refuses_what_cannot_be_split(made: dict[str, Path], tmp_path: 
         ({"databases": "x"}, r"a table \[search.databases\]"),
         ({"databases": {"uniref90": 3}}, "search.databases.uniref90: 3 is not possible here: give a file"),
         ({"z": {"uniref90": -1}}, "search.z.uniref90: -1 is not possible here: give a number above 0"),
-        ({"tool": "blast"}, "search.tool: 'blast' is not possible here: give auto, pyhmmer or hmmer"),
+        (
+            {"tool": "blast"},
+            "search.tool: 'blast' is not possible here: give auto, pyhmmer, hmmer, mmseqs or colabfold",
+        ),
         ({"inline": 1}, "give true or false"),
         ({"threads": 0}, "give a whole number of at least 1"),
         ({"rna_minutes": "long"}, "give a number above 0"),
