@@ -8,14 +8,24 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from foldline.cli.options import ConfigFile, settings_from
-from foldline.errors import ExitCode
+from foldline.config import EngineConfig
+from foldline.errors import ExitCode, SearchError
 
-LIBRARIES = ("torch", "numpy", "safetensors", "rdkit", "gemmi", "biotite", "pyhmmer", "pydantic", "zstandard")
-OPTIONAL = {"matplotlib": "pictures, foldline report --plots"}  # and what is lost without it
+if TYPE_CHECKING:
+    from foldline.search.tools import Tool
+
+LIBRARIES = ("torch", "numpy", "safetensors", "rdkit", "gemmi", "biotite", "pydantic", "zstandard")
+OPTIONAL = {
+    "matplotlib": "pictures, foldline report --plots",
+    "fsspec": "databases in stores, s3:// and so on",
+}  # and what is lost without it
+
+PROGRAMS = ("pyhmmer", "hmmer", "mmseqs")  # that search on this machine
 
 
 @dataclass(frozen=True)
@@ -30,11 +40,10 @@ class Finding:
 def doctor(config: ConfigFile = None) -> None:
     """Check what this machine has and lacks.
 
-    Libraries, devices, implementations of ops, memory, disk, checkpoints: a line with + is fine, one with - says what
-    to do. Exit code 1 when a run cannot work.
+    Libraries, devices, implementations of ops, memory, disk, checkpoints, search tools and databases: a line with + is
+    fine, one with - says what to do. Exit code 1 when a run cannot work.
     """
-    root = settings_from(config).cache_root
-    findings = list(examine(root))
+    findings = list(examine(settings_from(config)))
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
         mark = "-" if finding.remedy else "+"
@@ -45,8 +54,8 @@ def doctor(config: ConfigFile = None) -> None:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def examine(root: Path) -> Iterator[Finding]:
-    """All findings, in the order in which a run needs them. `root` is the folder of per-user files."""
+def examine(settings: EngineConfig) -> Iterator[Finding]:
+    """All findings, in the order in which a run needs them."""
     from foldline import __version__
 
     yield Finding("foldline", __version__)
@@ -55,7 +64,8 @@ def examine(root: Path) -> Iterator[Finding]:
     yield from _devices()
     yield from _kernels()
     yield from _memory()
-    yield from _cache(root)
+    yield from _cache(settings.cache_root)
+    yield from _search(settings)
 
 
 def _version(name: str) -> str | None:
@@ -134,3 +144,51 @@ def _attempt(what: str, describe: Callable[[], str]) -> Finding:
         return Finding(what, describe())
     except FoldlineError as error:
         return Finding(what, "not usable", str(error))
+
+
+def _search(settings: EngineConfig) -> Iterator[Finding]:
+    """Search tools with their versions, and the databases of the settings. What no setting asks for lacks no remedy."""
+    from foldline.search.databases import describe
+    from foldline.search.mmseqs_databases import describe_set
+    from foldline.search.settings import COLABFOLD_SET, DATABASES, SearchSettings
+    from foldline.search.stage import FOLDER
+    from foldline.search.template_aligner import Kalign
+
+    search = SearchSettings.make(settings.search)
+    folder = settings.cache_root / FOLDER
+    yield from _tools(search.tool, {name: _chosen(name, folder) for name in ("auto", *PROGRAMS)})
+    if search.tool == "colabfold":
+        yield Finding("colabfold", f"the server {search.server or 'of ColabFold'}, searches; it is not asked here")
+    kalign = Kalign.find()
+    yield Finding("kalign", kalign.version if kalign else "not here (needed for Protenix's rules for templates)")
+    if search.is_empty:
+        yield Finding("databases", "none: chains without alignments need a [search] table, or --msa none")
+        return
+    for name in DATABASES:
+        if name == COLABFOLD_SET:
+            yield _attempt(name, lambda: describe_set(search))
+        else:
+            yield _attempt(name, lambda name=name: describe(name, search, folder, count=False))
+
+
+def _tools(asked: str, tools: "dict[str, Tool | SearchError]") -> Iterator[Finding]:
+    """The programs and libraries that search; one that the settings ask for has to be here."""
+    one = tools.get(asked)
+    for name in PROGRAMS:
+        tool = tools[name]
+        if not isinstance(tool, SearchError):
+            used = one is not None and not isinstance(one, SearchError) and tool.name == one.name
+            yield Finding(name, f"{tool.version}{', searches' * used}")
+        elif asked in ("auto", name) and isinstance(one, SearchError):
+            yield Finding(name, "not usable", str(tool))
+        else:
+            yield Finding(name, f'not here (needed for tool = "{name}", and for nothing else)')
+
+
+def _chosen(name: str, folder: Path) -> "Tool | SearchError":
+    from foldline.search.tools import choose
+
+    try:
+        return choose(name, folder)
+    except SearchError as error:
+        return error

@@ -1,7 +1,7 @@
 """validate, weights, doctor and bench: what they print and how they end."""
 
 import hashlib
-import importlib
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -110,6 +110,32 @@ def test_doctor(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "gemmi" else real(name))
     done = run("doctor")
     assert done.code == 1 and "gemmi not installed; pip install gemmi" in " ".join(done.out.split())
+
+
+def test_doctor_tells_of_tools_and_databases(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "u.fasta").write_text(">a\nACD\n")
+    (tmp_path / "p.fasta").write_text(">a\nACD")
+    table = 'uniref90 = "u.fasta"\nuniprot = "p.fasta"\nmgnify = "m.fasta@2"\n'
+    config = tmp_path / "c.toml"
+    config.write_text(f'[search]\ntool = "hmmer"\n[search.databases]\n{table}')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run("doctor", "--config", str(config))
+    lines = {line[2:].split()[0]: " ".join(line.split()) for line in done.out.splitlines()}
+    assert done.code == 1
+    assert lines["pyhmmer"] == f"+ pyhmmer {importlib.metadata.version('pyhmmer')}"
+    assert lines["hmmer"].startswith("- hmmer not usable; jackhmmer is not on the PATH: install HMMER")
+    assert lines["kalign"].startswith("+ kalign not here (needed for")
+    assert lines["uniref90"] == f"+ uniref90 {tmp_path}/u.fasta, not counted yet"
+    assert "p.fasta is cut off" in lines["uniprot"] and lines["uniprot"].startswith("- ")
+    assert f"the database mgnify (m.fasta@2) is not in {tmp_path}" in lines["mgnify"]
+    assert lines["rfam"] == "+ rfam not used"
+    config.write_text("")
+    lines = {
+        line[2:].split()[0]: " ".join(line.split()) for line in run("doctor", "--config", str(config)).out.splitlines()
+    }
+    assert lines["pyhmmer"].endswith(", searches")
+    assert lines["hmmer"] == '+ hmmer not here (needed for tool = "hmmer", and for nothing else)'
+    assert lines["databases"].startswith("+ databases none")
 
 
 def test_bench_memory(run: Command) -> None:
