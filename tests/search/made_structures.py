@@ -9,6 +9,11 @@ import gemmi
 from foldline.chem.residues import RESIDUE_ATOMS
 
 COMPONENTS = {"MSE": ("N", "CA", "C", "O", "CB", "CG", "SE", "CE"), "SEP": ("N", "CA", "C", "O", "CB", "OG", "P")}
+ITEMS = (
+    *("group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id"),
+    *("label_entity_id", "label_seq_id", "pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy"),
+    *("B_iso_or_equiv", "auth_seq_id", "auth_asym_id", "pdbx_PDB_model_num"),
+)
 Place = tuple[float, float, float]
 
 
@@ -55,10 +60,7 @@ def entry(
     lines += ["loop_", *(f"_entity_poly_seq.{item}" for item in ("entity_id", "num", "mon_id", "hetero")), "1 1 A n"]
     lines += [f"2 {number} {one.code} n" for number, one in enumerate(chain, 1)]
     lines += ["loop_", "_struct_asym.id", "_struct_asym.entity_id", "R 1", f"{label} 2", "W 3"]
-    items = ("group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id").split()
-    items += "label_seq_id pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id".split()
-    items += "auth_asym_id pdbx_PDB_model_num".split()
-    lines += ["loop_", *(f"_atom_site.{item}" for item in items)]
+    lines += ["loop_", *(f"_atom_site.{item}" for item in ITEMS)]
     rows = []
     for model in range(1, models + 1):
         rows.append(["ATOM", "C", '"C1\'"', ".", "A", "R", "1", "1", "?", "0", "0", "0", "1", "9", "1", "R", model])
