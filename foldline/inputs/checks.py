@@ -11,6 +11,7 @@ from pathlib import Path
 from foldline.inputs.faults import Faults, listed, shown
 from foldline.inputs.job import AtomRef, Entity, Ligand, Modification, Text
 from foldline.inputs.text import check_readable
+from foldline.remote import is_url
 
 Parts = Sequence[str | int]
 MAX_SEED = 2**32 - 1
@@ -119,6 +120,9 @@ def checked_text(
     inline, path = values
     if inline and path:
         faults.add(parts, f'both "{keys[0]}" and "{keys[1]}" are set: keep one of the two')
+        return None
+    if path and is_url(path):
+        faults.add((*parts, keys[1]), f"{shown(path)} is in a store: copy the file here and give its path")
         return None
     if path:
         place = Path(path) if folder is None else folder / path

@@ -1,11 +1,16 @@
-"""Files, folders and globs to jobs, with all faults of all at once. Knows which files are jobs, not what they say."""
+"""Files, folders and globs, here or in a store, to jobs, with all faults of all at once.
+
+Knows which files are jobs, not what they say.
+"""
 
 import glob
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, TypeVar, overload
 
+from foldline import remote
 from foldline.errors import InputError
 from foldline.inputs.fasta import jobs_from_fasta
 from foldline.inputs.faults import InputErrors, listed
@@ -17,14 +22,15 @@ from foldline.inputs.text import check_readable, read_text
 JSON_SUFFIXES = (".json",)
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas")
 Input = str | Path
+Place = TypeVar("Place", Path, str)
 
 
 @dataclass
 class _Found:
-    """Files to read, and which other files lay beside the first of them."""
+    """Files to read, as paths or URLs, and which other files lay beside the first of them."""
 
-    files: list[Path] = field(default_factory=list)
-    ignored: dict[Path, str] = field(default_factory=dict)
+    files: list[Path | str] = field(default_factory=list)
+    ignored: dict[Path | str, str] = field(default_factory=dict)
     errors: list[InputError] = field(default_factory=list)
 
 
@@ -45,8 +51,9 @@ def read_jobs(
 
     A folder or glob gives its .json, .fasta, .fa, .faa and .fas files (not those of its sub-folders); what else is
     there is named in a note of the first job. A file named outright is read whatever its ending. The same file twice is
-    read once. Two jobs whose folders would be the same on some file system (names equal after `slug`, letter case
-    apart) are a fault of the later one: a job's folder is always `slug(job.name)`.
+    read once. All this may be in a store (`s3://bucket/jobs`); what jobs name by path has to be here. Two jobs whose
+    folders would be the same on some file system (names equal after `slug`, letter case apart) are a fault of the later
+    one: a job's folder is always `slug(job.name)`.
 
     Raises:
         InputErrors: With on_error="raise": all faults of all inputs; "collect" returns them beside the good jobs.
@@ -56,7 +63,7 @@ def read_jobs(
     jobs: list[Job] = []
     errors = found.errors
     for path in found.files:
-        new, faults = _read_file(path)
+        new, faults = _read(path)
         if new and path in found.ignored:
             new[0] = replace(new[0], notes=(*new[0].notes, found.ignored[path]))
         jobs += new
@@ -74,37 +81,56 @@ def _find(inputs: Sequence[Input]) -> _Found:
     found = _Found()
     if not inputs:
         found.errors.append(InputError("no inputs: name a JSON or FASTA file, a folder or a glob"))
-    seen: set[Path] = set()
+    seen: set[Path | str] = set()
     for item in inputs:
-        for path in _expand(item, found):
-            key = path.resolve()
+        for path in _expand_url(item, found) if remote.is_url(item) else _expand(Path(item), found):
+            key = path.resolve() if isinstance(path, Path) else path
             if key not in seen:
                 found.files.append(path)
             seen.add(key)
     return found
 
 
-def _expand(item: Input, found: _Found) -> list[Path]:
-    path = Path(item)
-    if "\0" in str(item):
+def _expand_url(item: Input, found: _Found) -> list[str]:
+    url = str(item).rstrip("/")
+    parent, _, last = url.rpartition("/")
+    try:
+        if "*" in last:
+            return _among({f"{parent}/{name}": name for name in remote.names(parent, last)}, f"the glob {url}", found)
+        if not url.startswith("http") and remote.is_folder(url):
+            return _among({f"{url}/{name}": name for name in remote.names(url, "*")}, f"the folder {url}", found)
+    except remote.RemoteError as fault:
+        found.errors.append(InputError(str(fault)))
+        return []
+    return [url]
+
+
+def _expand(path: Path, found: _Found) -> list[Path]:
+    if "\0" in str(path):
         found.errors.append(InputError(f"{str(path)!r} is not a possible file name: give the path of a file"))
         return []
     try:
         if path.is_dir():
-            return _among(sorted(path.iterdir()), f"the folder {path}", found)
-        if not path.exists() and glob.has_magic(str(item)):
-            names = glob.glob(str(item), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
-            return _among(sorted(map(Path, names)), f"the glob {item}", found)
+            return _local(sorted(path.iterdir()), f"the folder {path}", found)
+        if not path.exists() and glob.has_magic(str(path)):
+            names = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
+            return _local(sorted(map(Path, names)), f"the glob {path}", found)
     except OSError as fault:
         found.errors.append(InputError(f"{path} cannot be read ({fault.strerror or fault}): check its permissions"))
         return []
     return [path]
 
 
-def _among(paths: Sequence[Path], where: str, found: _Found) -> list[Path]:
-    known = [path for path in paths if path.is_file() and path.suffix.lower() in JSON_SUFFIXES + FASTA_SUFFIXES]
-    known = [path for path in known if not path.name.startswith("._")]
-    others = [f"{path.name}/" if path.is_dir() else path.name for path in paths if path not in known]
+def _local(paths: Sequence[Path], where: str, found: _Found) -> list[Path]:
+    ends = {path: "" if path.is_file() else "/" if path.is_dir() else " (no file)" for path in paths}
+    return _among({path: f"{path.name}{end}" for path, end in ends.items()}, where, found)
+
+
+def _among(names: Mapping[Place, str], where: str, found: _Found) -> list[Place]:
+    """Those of the places whose names are those of jobs; the others are noted."""
+    known = [place for place, name in names.items() if Path(name).suffix.lower() in JSON_SUFFIXES + FASTA_SUFFIXES]
+    known = [place for place in known if not names[place].startswith("._")]
+    others = [name for place, name in names.items() if place not in known]
     if known and others:
         found.ignored[known[0]] = f"in {where} these were not read: {listed(others)}"
     if not known:
@@ -115,8 +141,21 @@ def _among(paths: Sequence[Path], where: str, found: _Found) -> list[Path]:
     return known
 
 
-def _read_file(path: Path) -> tuple[list[Job], list[InputError]]:
-    source = str(path)
+def _read(place: Path | str) -> tuple[list[Job], list[InputError]]:
+    """The jobs of a file; one of a store is brought here first."""
+    if isinstance(place, Path):
+        return _read_file(place, str(place), place.resolve().parent)
+    with tempfile.TemporaryDirectory(prefix="foldline-") as folder:
+        here = Path(folder) / (Path(place).name or "job")
+        try:
+            here.write_bytes(remote.read(place))
+        except remote.RemoteError as fault:
+            return [], [InputError(str(fault))]
+        return _read_file(here, place, Path(place).parent)
+
+
+def _read_file(path: Path, source: str, folder: Path) -> tuple[list[Job], list[InputError]]:
+    """Relative paths of its jobs start at `folder`."""
     reason = check_readable(path)
     if reason is not None:
         return [], [
@@ -125,7 +164,6 @@ def _read_file(path: Path) -> tuple[list[Job], list[InputError]]:
     data = path.read_bytes()
     suffix = path.suffix.lower()
     head = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    folder = path.resolve().parent
     if suffix in JSON_SUFFIXES or suffix not in FASTA_SUFFIXES and head in (b"{", b"["):
         return jobs_from_json(data, source=source, folder=folder)
     if suffix in FASTA_SUFFIXES or head == b">":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from foldline.errors import InputError
@@ -141,3 +142,41 @@ def test_one_bad_job_among_a_hundred(tmp_path: Path, af3: Callable[..., dict[str
     jobs, errors = read_jobs(tmp_path, on_error="collect")
     assert len(jobs) == 99
     assert [error.source for error in errors] == [str(tmp_path / "037.json")]
+
+
+def test_jobs_in_a_store(tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    job = {"dialect": "alphafold3", "version": 2, "name": "j", "modelSeeds": [1], "sequences": []}
+    protein = {"id": "A", "sequence": "ACD", "unpairedMsa": "", "pairedMsa": ""}
+    store.pipe("/jobs/j.json", json.dumps(job | {"sequences": [{"protein": protein}]}).encode())
+    store.pipe("/jobs/two.fasta", b">b\nEFG\n>c\nHIK\n")
+    store.pipe("/jobs/notes.txt", b"")
+    try:
+        for inputs in ("memory://jobs", "memory://jobs/*", ["memory://jobs/j.json", "memory://jobs/two.fasta"]):
+            jobs = read_jobs(inputs)
+            assert [(one.name, one.source) for one in jobs] == [
+                ("j", "memory://jobs/j.json"),
+                ("b", "memory://jobs/two.fasta"),
+                ("c", "memory://jobs/two.fasta"),
+            ]
+        assert read_jobs("memory://jobs")[0].notes == ("in the folder memory://jobs these were not read: notes.txt",)
+        relative = {"id": "A", "sequence": "ACD", "unpairedMsaPath": "x.a3m", "pairedMsa": ""}
+        store.pipe("/jobs/j.json", json.dumps(job | {"sequences": [{"protein": relative}]}).encode())
+        for inputs, said in (
+            ("memory://jobs/j.json", r"unpairedMsaPath: the file .*x\.a3m does not exist"),
+            ("memory://jobs/none.json", "memory://jobs/none.json is not there: check the address"),
+            ("memory://none/*.json", "no inputs in the glob"),
+            ("nowhere://jobs", "no address of a store that is known"),
+        ):
+            with pytest.raises(InputErrors, match=said):
+                read_jobs(inputs)
+    finally:
+        store.store.clear()
+
+
+def test_a_text_in_a_store_is_refused(tmp_path: Path) -> None:
+    protein = {"id": "A", "sequence": "ACD", "unpairedMsaPath": "gs://b/x.a3m", "pairedMsa": ""}
+    job = {"dialect": "alphafold3", "version": 2, "name": "j", "modelSeeds": [1], "sequences": [{"protein": protein}]}
+    (tmp_path / "j.json").write_text(json.dumps(job))
+    with pytest.raises(InputErrors, match='unpairedMsaPath: "gs://b/x.a3m" is in a store: copy the file here'):
+        read_jobs(tmp_path / "j.json")
