@@ -1,5 +1,6 @@
 """The options that commands share, each with its name and its line of help; and the settings that they make."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,26 @@ from foldline.errors import InputError
 
 Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT...", help="AlphaFold 3 JSON or FASTA: files, folders or globs.")
+]
+
+
+def local_folder(path: Path) -> Path:
+    """The value of `--out`.
+
+    Raises:
+        InputError: it is the URL of a store.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise InputError(
+            "results are written to a folder of this machine: name one, and copy it to the store when it is done",
+            path="--out",
+        )
+    return path
+
+
+Out = Annotated[
+    Path,
+    typer.Option("--out", callback=local_folder, help="Output folder; every job gets a folder of its own in it."),
 ]
 Model = Annotated[
     str | None,

@@ -6,13 +6,16 @@ from typing import Annotated
 
 import typer
 
+from foldline.cli.options import local_folder
 from foldline.cli.summary import count_of
 
 First = Annotated[Path, typer.Argument(metavar="A.FASTA", help="Proteins, one record each; a complex has : in it.")]
 Second = Annotated[
     Path | None, typer.Argument(metavar="[B.FASTA]", help="What to pair them with [default: with each other].")
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder of the jobs, an input of predict and search.")]
+Out = Annotated[
+    Path, typer.Option("--out", callback=local_folder, help="Folder of the jobs, an input of predict and search.")
+]
 MaxTokens = Annotated[
     int | None, typer.Option("--max-tokens", min=2, help="Leave out pairs with more residues than this.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foldline.cli.display import display, print_error
-from foldline.cli.options import ConfigFile, Device, Dtype, Inputs, Model, Msa, named_as_option, settings_from
+from foldline.cli.options import ConfigFile, Device, Dtype, Inputs, Model, Msa, Out, named_as_option, settings_from
 from foldline.cli.run import Run, run
 from foldline.cli.search import search_stage
 from foldline.cli.signals import stop_on_signals
@@ -19,7 +19,6 @@ from foldline.errors import ExitCode, InputError, Stopped
 if TYPE_CHECKING:
     from foldline.inputs import Job
 
-Out = Annotated[Path, typer.Option("--out", help="Output folder; every job gets a folder of its own in it.")]
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="1,2,3", help="Seeds in place of those of the jobs.")]
 NumSeeds = Annotated[int | None, typer.Option("--num-seeds", help="Run s, s+1, ... from the one seed s of every job.")]
 SeedBatch = Annotated[

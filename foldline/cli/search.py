@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foldline.cli.display import print_error
-from foldline.cli.options import ConfigFile, Inputs, settings_from
+from foldline.cli.options import ConfigFile, Inputs, Out, settings_from
 from foldline.config import EngineConfig
 from foldline.errors import ExitCode, FoldlineError, InputError
 
 if TYPE_CHECKING:
     from foldline.inputs import Job
 
-Out = Annotated[Path, typer.Option("--out", help="Output folder; every job gets a folder of its own in it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print faults alone.")]
 
 
