@@ -121,7 +121,11 @@ def _atoms(columns: dict[str, list[str]], rows: list[int], label: str, first: in
 
 
 def _proteins(block: gemmi.cif.Block) -> dict[str, tuple[str, dict[int, str]]]:
-    """Entity and components by number of every polymer with a peptide component, by label; of alternatives the last."""
+    """Entity and components by number of every protein, by label; of alternative components the last.
+
+    A polymer with a peptide component is one; so is a polypeptide of a file that does not tell components' kinds.
+    """
+    peptides = {row.str(0) for row in block.find("_entity_poly.", ["entity_id", "type"]) if "polypeptide" in row[1]}
     kinds = {gemmi.cif.as_string(row[0]): row[1].lower() for row in block.find("_chem_comp.", ["id", "type"])}
     codes: dict[str, dict[int, str]] = {}
     for row in block.find("_entity_poly_seq.", ["entity_id", "num", "mon_id"]):
@@ -130,7 +134,7 @@ def _proteins(block: gemmi.cif.Block) -> dict[str, tuple[str, dict[int, str]]]:
     return {
         label: (entity, one)
         for entity, one in codes.items()
-        if any("peptide" in kinds.get(code, "") for code in one.values())
+        if entity in peptides or any("peptide" in kinds.get(code, "") for code in one.values())
         for label, of in asym
         if of == entity
     }

@@ -182,3 +182,71 @@ def test_remote_templates_are_those_of_the_folder(folder: Path, tmp_path: Path, 
     copies = {path.name for path in (tmp_path / "remote").rglob("*.cif")}
     assert {"1aaa.cif", "2bbb.cif"} <= copies <= {f"{name}.cif" for name in RELEASED}
     assert not runs[1].searched
+
+
+def test_rules_follow_the_family_and_the_setting(
+    folder: Path, tmp_path: Path, executor: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept apart in the cache; without kalign the automatic choice says so, and the explicit one fails."""
+    from foldline.search.template_aligner import Kalign
+
+    said = []
+
+    class Marked:
+        version = "1"
+
+        def __call__(self, query: str, template: str) -> tuple[str, str]:
+            said.append(query)
+            length = max(len(query), len(template))
+            return query.ljust(length, "-"), template.ljust(length, "-")
+
+    monkeypatch.setattr(Kalign, "find", classmethod(lambda cls: Marked()))
+    for rules, family, by_protenix in (
+        ("auto", "protenix", True),
+        ("auto", "openfold3", False),
+        ("auto", "", False),
+        ("alphafold3", "protenix", False),
+        ("protenix", "", True),
+    ):
+        given = SearchSettings.make(table(folder, inline=True, template_rules=rules, family=family))
+        (found,) = searched([job()], Searcher(given, tmp_path / f"{rules}{family}", executor))
+        assert bool(said) == by_protenix
+        assert set(chosen(found)) == {"1aaa", "2bbb"}
+        assert "released after 2021-09-30: 3ccc_B" in " ".join(found.notes)
+        said.clear()
+    shared = [Searcher(SearchSettings.make(table(folder, family=one)), tmp_path, executor) for one in ("", "protenix")]
+    first, second = (searched([job()], one)[0] for one in shared)
+    assert first.entities != second.entities
+    assert [len(one.searched) for one in shared] == [1, 1]
+
+    monkeypatch.setattr(Kalign, "find", classmethod(lambda cls: None))
+    without = Searcher(SearchSettings.make(table(folder, family="protenix")), tmp_path, executor)
+    (found,) = searched([job()], without)
+    assert found.entities == first.entities
+    assert not without.searched
+    assert any("chosen by AlphaFold 3's rules" in note and "apt-get install kalign" in note for note in found.notes)
+    asked = SearchSettings.make(table(folder, template_rules="protenix"))
+    with pytest.raises(SearchError, match="need kalign, which is not on the PATH: install it"):
+        searched([job()], Searcher(asked, tmp_path, executor))
+
+
+def test_protenix_takes_the_profile_from_the_paired_rows_first(
+    folder: Path, tmp_path: Path, executor: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foldline.search import template_stage
+    from foldline.search.rows import Alignment
+
+    profiles: list[Alignment] = []
+    stockholm = template_stage.stockholm
+    monkeypatch.setattr(template_stage, "stockholm", lambda one: profiles.append(one) or stockholm(one))
+    many = "".join(f">p{i}\n{mutated(QUERY, 'protein', 0.1, i)[:70].ljust(70, '-')}\n" for i in range(299))
+    chain = Polymer(
+        "protein", ("A",), QUERY, unpaired_msa=Text(f">u\n{QUERY}\n"), paired_msa=Text(f">q\n{QUERY}\n{many}")
+    )
+    for rules in ("alphafold3", "protenix"):
+        settings = SearchSettings.make(table(folder, template_rules=rules))
+        if rules == "protenix" and not template_stage.Kalign.find():
+            pytest.skip("kalign is not on the PATH")
+        searched([Job("j", (1,), (chain,))], Searcher(settings, tmp_path, executor))
+    assert profiles[0].headers == ("u",)
+    assert (len(profiles[1].headers), profiles[1].headers[0], profiles[1].headers[-1]) == (300, "q", "p298")
