@@ -57,9 +57,13 @@ def _chain(entity: Entity) -> Chain:
 def _filled(job: Job, found: dict[Chain, Alignments], searcher: Searcher) -> Job:
     entities: list[Entity] = []
     notes: list[str] = []
+    wanted = [chain.sequence for chain in chains_of(job) if chain.kind == "protein"]
+    paired = searcher.paired(wanted) if wanted else {}
     for entity in job.entities:
         if isinstance(entity, Polymer) and lacks_alignment(entity):
             alignments = found[_chain(entity)]
+            if entity.kind == "protein" and paired:
+                alignments = replace(alignments, paired=paired[entity.sequence])
             notes += [f"chain {', '.join(entity.ids)}: {note}" for note in alignments.notes]
             entity = _with_alignments(entity, alignments, searcher)
         if isinstance(entity, Polymer) and entity.kind == "protein" and entity.templates is None:

@@ -15,6 +15,8 @@ from foldline.errors import SearchError
 from foldline.execute import Executor, InProcess, go_on
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
+from foldline.search.colabfold import Pace, Server
+from foldline.search.colabfold_stage import ServerStage
 from foldline.search.databases import identity, locate, searches
 from foldline.search.mmseqs_databases import locate_set
 from foldline.search.recipes import BY_MMSEQS, COLABFOLD, COLABFOLD_PAIRED, PAIRED, UNPAIRED, Kind, Recipe, Search
@@ -80,6 +82,7 @@ class Searcher:
     machines: Executor | None = None  # what searches instead of this process
     threads: int | None = None  # of each search; default: the setting, or one per core
     check: Callable[[], None] = go_on
+    pace: Pace = Pace()  # of a server
     late: dict[tuple[Chain, str], str] = field(default_factory=dict)  # notes on searches that passed their time limit
 
     def __post_init__(self) -> None:
@@ -100,12 +103,14 @@ class Searcher:
         Raises:
             SearchError: a database, a tool or the cache is at fault; it names it and the remedy.
         """
-        unique = list(dict.fromkeys(chains))
+        every = list(dict.fromkeys(chains))
+        unique = [chain for chain in every if not self._is_asked_for(chain)]
         plans = self._plans(unique)
         lacking = {chain for chain in unique if not plans[chain.kind].is_merged(chain, self)}
         queue = self._queue()
         queue.run(self._groups([chain for chain in unique if chain in lacking], plans, queue))
-        return {chain: self._merged(chain, plans[chain.kind], lacking=chain in lacking) for chain in unique}
+        found = {chain: self._merged(chain, plans[chain.kind], lacking=chain in lacking) for chain in unique}
+        return found | self._asked_for([chain for chain in every if chain not in found])
 
     def search_ahead(self, batches: Iterable[Sequence[Chain]], ended: Callable[[Chain], None]) -> None:
         """Have the rows of chains in the cache, batch after batch in one queue; batches are drawn when they are begun.
@@ -129,6 +134,9 @@ class Searcher:
             for batch in batches:
                 new = [chain for chain in dict.fromkeys(batch) if chain not in seen]
                 seen.update(new)
+                for chain in filter(self._is_asked_for, new):
+                    ended(chain)
+                new = [chain for chain in new if not self._is_asked_for(chain)]
                 plans = self._plans(new)
                 lacking = [chain for chain in new if not plans[chain.kind].is_merged(chain, self)]
                 wanted = self._groups(lacking, plans, queue)
@@ -139,6 +147,30 @@ class Searcher:
                 yield from wanted
 
         queue.run(groups(), one_less)
+
+    def paired(self, sequences: Iterable[str]) -> dict[str, Path]:
+        """Paired alignments of a job's sequences by a server that pairs them together; empty where others are used.
+
+        Raises:
+            SearchError: the server does not give them.
+        """
+        return self._server.paired(sequences) if self.settings.tool == "colabfold" else {}
+
+    def _is_asked_for(self, chain: Chain) -> bool:
+        """Whether a server is asked for a chain's alignments instead of a search."""
+        return chain.kind == "protein" and self.settings.tool == "colabfold"
+
+    def _asked_for(self, chains: Sequence[Chain]) -> dict[Chain, Alignments]:
+        if not chains:
+            return {}
+        keys = self._server.unpaired(chain.sequence for chain in chains)
+        found = [(chain, keys[chain.sequence]) for chain in chains]
+        return {chain: Alignments(self.cache.path(key), None, key) for chain, key in found}
+
+    @property
+    def _server(self) -> ServerStage:
+        pace = replace(self.pace, minutes=self.settings.server_minutes)
+        return ServerStage(Server(self.settings.server, pace, self.check), self.cache, self.say, self.searched)
 
     def _queue(self) -> ShardQueue:
         threads = self.threads or self.settings.threads or os.cpu_count() or 1
