@@ -157,10 +157,9 @@ def _order_arginines_(positions: np.ndarray, atoms: list[_Atom]) -> None:
     """Exchange the places of NH1 and NH2 of arginines where NH2 is nearer to CD."""
     index = {(atom.place, atom.name): i for i, atom in enumerate(atoms) if atom.residue == "ARG"}
     for (place, name), cd in index.items():
-        pair = index.get((place, "NH1")), index.get((place, "NH2"))
-        if name != "CD" or pair[0] is None or pair[1] is None:
+        one, two = index.get((place, "NH1")), index.get((place, "NH2"))
+        if name != "CD" or one is None or two is None:
             continue
-        one, two = pair
         if np.linalg.norm(positions[one] - positions[cd]) > np.linalg.norm(positions[two] - positions[cd]):
             positions[[one, two]] = positions[[two, one]]
 

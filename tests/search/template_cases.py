@@ -174,7 +174,7 @@ def main() -> None:
         first = np.repeat(np.cumsum(counts) - counts, counts)
         kept[key] = np.round((kept[key] - kept[key][first]) * 1000).astype(np.int32)
     RECORDED.parent.mkdir(exist_ok=True)
-    np.savez_compressed(RECORDED, **kept)
+    np.savez_compressed(RECORDED, allow_pickle=False, **kept)
     sys.stdout.write(f"{RECORDED}: {RECORDED.stat().st_size} bytes\n")
 
 
