@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foldline.ops.chunks import Rows, row_blocks
 from foldline.ops.linear import linear
-from foldline.ops.triangle_attention import MASKED
+from foldline.ops.triangle_attention import MASKED, empty_bias
 
 
 class AttentionWeights(NamedTuple):
@@ -34,7 +34,7 @@ def pair_bias(
         rows: work sizes.
     """
     n_token, c_z = z.shape[-2:]
-    bias = z.new_empty(*z.shape[:-3], weight.shape[0], n_token, n_token)
+    bias = empty_bias(z, *z.shape[:-3], weight.shape[0], n_token, n_token)
     for i in row_blocks(n_token, n_token * math.prod(z.shape[:-3]), rows.pair):
         x = F.layer_norm(z[..., i, :, :], (c_z,), *norm)
         bias[..., i, :] = linear(x, weight).movedim(-1, -3)

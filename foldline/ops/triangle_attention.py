@@ -9,6 +9,7 @@ from foldline.ops.chunks import Rows, row_blocks
 from foldline.ops.linear import linear
 
 MASKED = -1e9
+_ALIGNED = {"cpu": 1}  # elements at whose multiples the rows of a bias begin, by device type; 8 elsewhere
 
 
 class TriangleAttentionWeights(NamedTuple):
@@ -18,6 +19,21 @@ class TriangleAttentionWeights(NamedTuple):
     bias: Tensor  # [N_head, c_z]
     qkvg: Tensor  # [4 x heads x c, c_z]
     out: Tensor  # [c_z, heads x c]
+
+
+def empty_bias(like: Tensor, *shape: int) -> Tensor:
+    """An attention bias [*b, N_head, N_query, N_key] to be filled, in the precision of `like`.
+
+    PyTorch's memory-efficient attention on an accelerator reads a bias in place where all its strides but the last are
+    multiples of 8. Any other it copies, expanded: once for every row of z, hundreds of times its size. So rows begin at
+    multiples of 8, and the at most 7 values in between are zero.
+    """
+    *lead, n_key = shape
+    step = _ALIGNED.get(like.device.type, 8)
+    whole = like.new_empty(*lead, -(-n_key // step) * step)
+    if whole.shape[-1] > n_key:
+        whole[..., n_key:] = 0
+    return whole[..., :n_key]
 
 
 def reference(
@@ -47,7 +63,7 @@ def reference(
     pair = z.view(-1, n_token, n_token, c_z)
     view = pair if starting else pair.transpose(1, 2)
     bias_view = view if bias_transposed else pair
-    bias = z.new_empty(pair.shape[0], n_head, n_token, n_token)
+    bias = empty_bias(z, pair.shape[0], n_head, n_token, n_token)
     for i in row_blocks(n_token, n_token * len(pair), rows.pair):
         bias[:, :, i] = linear(F.layer_norm(bias_view[:, i], (c_z,), *w.norm), w.bias).movedim(-1, 1)
     if mask is not None:

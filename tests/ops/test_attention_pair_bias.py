@@ -52,3 +52,14 @@ def test_bias_of_pairs(lead: tuple[int, ...], offset: bool) -> None:
     assert (gone < -1e8).all() and gone.isfinite().all()
     unmasked = pair_bias(z, None, (scale, shift if offset else None), weight, rows=Rows())
     assert error(unmasked, wanted) <= 1e-6
+
+
+def test_an_accelerator_reads_the_bias_in_place() -> None:
+    """Rows of the bias begin at multiples of 8 elements wherever it is not made on a CPU."""
+    norm, weight = affine("z", C_Z), matrix("w", N_HEAD, C_Z)
+    for n in (9, 16):
+        z = draw("z", 2, n, n, C_Z)
+        there = pair_bias(z.to("meta"), None, tuple(x.to("meta") for x in norm), weight.to("meta"), rows=Rows())
+        assert there.shape == (2, N_HEAD, n, n) and there.stride(-1) == 1
+        assert all(stride % 8 == 0 for stride in there.stride()[:-1])
+        assert pair_bias(z, None, norm, weight, rows=Rows()).is_contiguous()

@@ -7,7 +7,7 @@ from live_bytes import LiveBytes
 from op_cases import C_HEAD, CASES, N_HEAD, TRI_ATT, cast, error
 from torch import Tensor
 
-from foldline.ops import TABLES, Rows
+from foldline.ops import TABLES, Rows, triangle_attention
 
 IMPLEMENTATIONS = list(TABLES["triangle_attention_"])
 STARTING, ENDING = "triangle attention, starting", "triangle attention, ending"
@@ -66,3 +66,26 @@ def test_the_bias_and_a_block_are_held_beside_z() -> None:
         case.run(inputs, torch.ones(n, dtype=torch.bool), Rows(pair=n))
     assert bias <= live.peak <= bias + 6 * row
     assert live.peak < z.nbytes, "more than a copy of z beside z"
+
+
+@pytest.mark.parametrize("lead", [(), (2,)])
+@pytest.mark.parametrize("key", [STARTING, ENDING])
+def test_an_accelerator_reads_the_bias_in_place(
+    key: str, lead: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strides at which PyTorch's memory-efficient attention makes no copy, however many tokens there are."""
+    case, given, plain = CASES[key], [], F.scaled_dot_product_attention
+
+    def seen(*inputs: Tensor, attn_mask: Tensor) -> Tensor:
+        given.append(attn_mask)
+        return plain(*inputs, attn_mask=attn_mask)
+
+    wanted = case.run(case.inputs(11, lead), None, Rows(pair=33))
+    monkeypatch.setattr(triangle_attention, "_ALIGNED", {})  # as on a device that is no CPU
+    monkeypatch.setattr(F, "scaled_dot_product_attention", seen)
+    found = case.run(case.inputs(11, lead), None, Rows(pair=33))
+    assert error(found, wanted) <= 1e-6
+    for bias in given:
+        assert bias.stride(-1) == 1 and all(stride % 8 == 0 for stride in bias.stride()[:-1])
+        assert bias.storage_offset() % 8 == 0 and bias.stride(0) == 0, "one bias serves all rows"
+    assert len(given) == 4 * len(torch.ones(lead).flatten())
