@@ -310,7 +310,8 @@ def _quoted(body: bytes) -> str:
 
 def _one_line(error: BaseException) -> str:
     """The innermost reason, without the words of urllib3 about its connection."""
-    first = error.args[0] if error.args else ""
-    inner = getattr(first, "reason", None) or (first.args[0] if getattr(first, "args", None) else error)
+    inner: object = error
+    if error.args and isinstance(error.args[0], Exception):
+        inner = getattr(error.args[0], "reason", None) or (error.args[0].args or (error,))[0]
     text = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", " ".join(str(inner).split()))
     return text[:200] or type(error).__name__

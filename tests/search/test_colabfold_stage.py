@@ -1,0 +1,160 @@
+"""Alignments from a server in the stage: kept, asked for once, paired by the set of a job's chains."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import colabfold_server
+import pytest
+from colabfold_server import Fake
+from made_databases import sequence, write
+from test_colabfold import QUICK
+
+from foldline.cli import main
+from foldline.errors import SearchError
+from foldline.execute import InProcess
+from foldline.features.pairing import pair_rows, species_of
+from foldline.inputs import read_text
+from foldline.inputs.job import Job, Polymer, Text
+from foldline.search import stage
+from foldline.search.colabfold import Server
+from foldline.search.jobs import searched
+from foldline.search.rows import parse_a3m
+from foldline.search.settings import SearchSettings
+from foldline.search.stage import Chain, Searcher
+
+A, B, C = (sequence("protein", length, 3) for length in (50, 60, 70))
+OFF = dict.fromkeys(("pdb_seqres", "mmcif"), "none")
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    with colabfold_server.running() as one:
+        yield one
+
+
+def searcher_of(fake: Fake, folder: Path, **databases: str) -> Searcher:
+    table = {"tool": "colabfold", "server": fake.url, "databases": OFF | databases}
+    return Searcher(SearchSettings.make(table), folder, InProcess(0), pace=QUICK)
+
+
+def job(name: str, *chains: str | tuple[str, str]) -> Job:
+    pairs = [one if isinstance(one, tuple) else ("protein", one) for one in chains]
+    return Job(name, (1,), tuple(Polymer(kind, ("ABCDEFG"[i],), text) for i, (kind, text) in enumerate(pairs)))
+
+
+def texts(one: Job) -> list[tuple[str, str]]:
+    chains = [entity for entity in one.entities if isinstance(entity, Polymer)]
+    return [tuple(read_text(text or Text(""), "a") for text in (c.unpaired_msa, c.paired_msa)) for c in chains]
+
+
+def test_each_sequence_and_each_set_is_asked_for_once(fake: Fake, tmp_path: Path) -> None:
+    jobs = [job("dimer", A, A), job("two", B, A, B), job("turned", A, B), job("three", A, B, C)]
+    found = searched(jobs, searcher_of(fake, tmp_path))
+    modes = [(mode, sorted(sequences)) for _, mode, sequences in fake.sent]
+    assert modes == [("env", sorted([A, B, C])), ("pairgreedy", sorted([A, B])), ("pairgreedy", sorted([A, B, C]))]
+    fake.sent.clear()
+    again = searcher_of(fake, tmp_path)
+    assert searched(jobs, again) == found
+    assert (fake.sent, again.searched) == ([], [])
+
+    assert texts(found[0])[0] == texts(found[0])[1]
+    assert texts(found[0])[0][1] == f">query\n{A}\n"
+    assert len(parse_a3m(texts(found[0])[0][0]).rows) == 8
+    assert texts(found[1])[0] == texts(found[1])[2] == texts(found[2])[1]
+    two = [species_of([h.encode() for h in parse_a3m(paired).headers]) for _, paired in texts(found[2])]
+    three = [species_of([h.encode() for h in parse_a3m(paired).headers]) for _, paired in texts(found[3])]
+    assert len(pair_rows(two, limit=100)) == 8
+    assert len(pair_rows(three, limit=100)) == 10
+    assert len(pair_rows([two[0], three[2]], limit=100)) == 1  # rows of different sets never meet
+
+
+def test_tickets_are_not_too_large_and_earlier_ones_are_kept(fake: Fake, tmp_path: Path) -> None:
+    chains = [Chain("protein", sequence("protein", 30, seed)) for seed in range(13)]
+    fake.script = {"result": [b"garbage"]}
+    with pytest.raises(SearchError, match="no tar archive"):
+        searcher_of(fake, tmp_path).alignments(chains)
+    assert not searcher_of(fake, tmp_path).cache.entries()
+    fake.script = {"GET ticket": ["COMPLETE", "ERROR"]}
+    with pytest.raises(SearchError, match="could not search"):
+        searcher_of(fake, tmp_path).alignments(chains)
+    assert len(searcher_of(fake, tmp_path).cache.entries()) == 10
+    fake.sent.clear()
+    found = searcher_of(fake, tmp_path).alignments(chains)
+    assert [len(sequences) for _, _, sequences in fake.sent] == [3]
+    assert list(found) == chains
+
+
+def test_two_threads_ask_once(fake: Fake, tmp_path: Path) -> None:
+    jobs = [job("a", A, B), job("b", B, A)]
+    threads = [threading.Thread(target=searched, args=([one], searcher_of(fake, tmp_path))) for one in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(mode for _, mode, _ in fake.sent) == ["env", "pairgreedy"]
+
+
+def test_only_what_lacks_alignments_is_sent(fake: Fake, tmp_path: Path, queries: dict[str, list[str]]) -> None:
+    given = Polymer("protein", ("A",), A, unpaired_msa=Text(f">q\n{A}\n"), paired_msa=Text(""))
+    rna = write(tmp_path / "rfam.fasta", "rna", queries["rna"])
+    whole = job("j", "MKV", B, ("rna", queries["rna"][1]), ("dna", "ACGT"), A[::-1])
+    one = searcher_of(fake, tmp_path, rfam=str(rna))
+    (found,) = searched([Job("j", (1,), (given, *whole.entities))], one)
+    assert sorted({text for _, _, sequences in fake.sent for text in sequences}) == sorted([B, A[::-1]])
+    assert texts(found)[0] == (f">q\n{A}\n", "")
+    assert texts(found)[1] == (">query\nMKV\n", ">query\nMKV\n")
+    assert len(parse_a3m(texts(found)[3][0]).rows) > 3  # RNA, searched for here
+    assert found.entities[3].paired_msa is None  # type: ignore[union-attr]
+    assert ("rfam", queries["rna"][1]) in one.searched
+
+
+def test_rna_without_a_database_is_an_error_before_anything_is_sent(fake: Fake, tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match=r'search rna sequences in: name databases .* unpairedMsa \("" for none\)'):
+        searched([job("j", A, ("rna", "ACGU" * 9))], searcher_of(fake, tmp_path))
+    assert not fake.asked
+
+
+def test_from_the_command_line(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage, "Server", lambda url, pace, check: Server(url, QUICK, check))
+    monkeypatch.chdir(tmp_path)
+    chains = [{"protein": {"id": name, "sequence": text}} for name, text in (("A", A), ("B", B))]
+    whole = {"dialect": "alphafold3", "version": 2, "name": "pair", "modelSeeds": [1], "sequences": chains}
+    Path("job.json").write_text(json.dumps(whole))
+    Path("foldline.toml").write_text(
+        f'cache_dir = "cache"\n[search]\ntool = "colabfold"\nserver = "{fake.url}"\ninline = true\n'
+    )
+    for expected in (0, 0):
+        with pytest.raises(SystemExit) as ended:
+            main(["search", "job.json", "--out", "out"])
+        assert ended.value.code == expected
+    said = capsys.readouterr().err
+    server = f"the ColabFold server {fake.url}"
+    assert said.count(f"asking {server} for unpaired alignments of 2 sequences, which are sent to it") == 1
+    assert said.count("for paired alignments of 2 sequences, which are sent to it") == 1
+    written = json.loads(Path("out/pair/pair_data.json").read_text())["sequences"]
+    assert written[1]["protein"]["unpairedMsa"].startswith(f">query\n{B}\n>UniRef100_B000")
+    assert "UniRef100_A0A-" in written[0]["protein"]["pairedMsa"]
+    fake.script = {"POST ticket": ["MAINTENANCE"]}
+    Path("foldline.toml").write_text(Path("foldline.toml").read_text().replace('"cache"', '"other"'))
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "job.json", "--out", "other"])
+    assert ended.value.code == 3
+    assert f"{server} is under maintenance" in capsys.readouterr().err
+    assert not Path("other").joinpath("pair").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"tool": "colabfold"}, "search.tool: 'colabfold' is not possible here: give server = URL with it"),
+        ({"server": "api.colabfold.com"}, "search.server: 'api.colabfold.com' is not possible here: give the URL"),
+        ({"server_minutes": 0}, "search.server_minutes: 0 is not possible here: give a number above 0"),
+    ],
+)
+def test_bad_settings(table: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SearchSettings.make(table)
