@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -81,12 +82,12 @@ class Hmmer:
 
     def _step(self, item: tuple[int, str, Path], *, search: Search) -> tuple[int, Found]:
         index, query, shard = item
-        with tempfile.TemporaryDirectory(prefix="foldline-") as name:
-            folder = Path(name)
+        with _work() as folder:
             fasta = folder / "query.fasta"
             fasta.write_text(_fasta("query", query))
             command = self._command(query, search, folder) + [str(fasta), str(shard)]
             _run(command, f"{command[0]} on {shard.name}", search.deadline)
+            _check_whole(folder, search.recipe.kind, Path(command[0]).name)
             scores = _scores(folder / "table", search.recipe.kind) if search.sharded else {}
             rows = list(_rows(folder / "rows.sto", search, scores))
         return index, Found(rows, len({row.name for row in rows}))
@@ -103,13 +104,12 @@ class Hmmer:
         if search.z_given or search.sharded:
             z = f"{search.z:.7f}"
             command += ["-Z", z, "--domZ", z] if protein else ["-Z", z]
-        if search.sharded:
+        if search.sharded or not protein:
             command += ["--tblout", str(folder / "table")]
         return command
 
     def _realigned(self, query: str, rows: list[Row]) -> list[Row]:
-        with tempfile.TemporaryDirectory(prefix="foldline-") as name:
-            folder = Path(name)
+        with _work() as folder:
             for file, text in (
                 ("query.afa", _fasta("query", query)),
                 ("rows.fasta", "".join(_fasta(f"r{i}", row.text) for i, row in enumerate(rows))),
@@ -120,6 +120,8 @@ class Hmmer:
             align = [self.programs["hmmalign"], "-o", str(folder / "out"), "--outformat", "A2M"]
             _run([*align, str(folder / "profile"), str(folder / "rows.fasta")], "hmmalign", None)
             texts = [record.partition("\n")[2].replace("\n", "") for record in _records(folder / "out")]
+            if len(texts) != len(rows) or sum(not letter.islower() for letter in texts[-1]) != len(query):
+                raise _full("what hmmalign wrote is cut off")
         return [row._replace(text=text) for row, text in zip(rows, texts, strict=True)]
 
 
@@ -149,6 +151,42 @@ def _run(command: list[str], what: str, deadline: float | None) -> str:
         said = " ".join((done.stderr or done.stdout).split())[-500:] or "nothing"
         raise SearchError(f"{what} ended with code {done.returncode}; it said: {said}")
     return done.stdout
+
+
+@contextmanager
+def _work() -> Iterator[Path]:
+    """A folder for the files of one call.
+
+    Raises:
+        SearchError: there is no space for them.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="foldline-") as name:
+            yield Path(name)
+    except OSError as error:
+        raise _full(str(error.strerror or error)) from error
+
+
+def _full(reason: str) -> SearchError:
+    return SearchError(
+        f"the files of a search cannot be written to {tempfile.gettempdir()} ({reason}): free space there"
+    )
+
+
+def _check_whole(folder: Path, kind: str, program: str) -> None:
+    """Look whether the files of a search are complete: HMMER does not notice when its last write fails.
+
+    Raises:
+        SearchError: they are not.
+    """
+    rows, table = folder / "rows.sto", folder / "table"
+    text = rows.read_bytes()[-3:] if rows.is_file() else b""
+    whole = text == b"//\n"
+    if kind == "rna" and not text:  # without hits there are no rows, and the table says so
+        lines = table.read_text(encoding="utf-8", errors="replace").splitlines() if table.is_file() else []
+        whole = bool(lines) and lines[-1] == "# [ok]" and all(line.startswith("#") for line in lines)
+    if not whole:
+        raise _full(f"what {program} wrote is cut off")
 
 
 def _rows(path: Path, search: Search, scores: dict[str, tuple[float, float]]) -> Iterator[Row]:

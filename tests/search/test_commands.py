@@ -1,14 +1,18 @@
 """foldline search, db and cache from the command line, and predict --stage search."""
 
 import json
+import os
 import shutil
+import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from made_databases import write
 
 from foldline.cli import main
 from foldline.inputs import read_jobs
+from foldline.search import files, sharding
 
 
 @pytest.fixture
@@ -99,3 +103,49 @@ def test_bad_settings(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "foldline.toml").write_text('[search]\nroot = "x"\n')
     assert command("search", "job.json", "--out", "out") == 2
     assert "search.root: unknown; did you mean roots?" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever in a search the disk is full: nothing half-written stays, and what was stored is used."""
+    real, left = os.fdopen, [0]
+
+    def limited(number: int, mode: str) -> BinaryIO:
+        left[0] -= 1
+        if left[0] >= 0:
+            return real(number, mode)
+        os.close(number)
+        raise OSError(28, "No space left on device")
+
+    codes = []
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fdopen", limited)
+        for room in range(0, 40, 3):
+            left[0] = room
+            codes.append(command("search", "job.json", "--out", "out"))
+            said = capsys.readouterr().err
+            if codes[-1]:
+                assert "(No space left on device): free space there, or choose another folder with cache_dir" in said
+                assert not list(place.rglob(".*.part")) and not (place / "out" / "pair" / "pair_data.json").exists()
+    assert codes[0] == 3 and codes[-1] == 0
+    assert command("search", "job.json", "--out", "other") == 0
+    assert "searching" not in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_shards_and_no_export(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    command("search", "job.json", "--out", "out", "--quiet")
+    before = sorted(place.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(sharding, "_append", full)
+        patch.setattr(tarfile.TarFile, "addfile", full)
+        assert command("db", "shard", "data/u.fasta", "3") == 2
+        assert "the shards of u.fasta cannot be written to data (No space left" in capsys.readouterr().err
+        assert command("cache", "export", "all.tar") == 2
+        assert "all.tar cannot be written (No space left on device): free space there" in capsys.readouterr().err
+    assert sorted(place.rglob("*")) == before

@@ -11,7 +11,7 @@ from made_databases import complement, sequence
 from foldline.errors import SearchError
 from foldline.execute import InProcess
 from foldline.search import recipes
-from foldline.search.binaries import Hmmer
+from foldline.search.binaries import PROGRAMS, Hmmer
 from foldline.search.pyhmmer_tool import PyHmmer
 from foldline.search.recipes import Recipe, Search
 from foldline.search.rows import Alignment
@@ -174,10 +174,76 @@ def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_old_programs_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("jackhmmer", "nhmmer", "hmmbuild", "hmmalign", "hmmsearch"):
-        program = tmp_path / name
-        program.write_text("#!/bin/sh\necho '# HMMER 2.3.2 (Oct 2003)'\n")
-        program.chmod(0o755)
+    programs(tmp_path, "2.3.2", "")
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with pytest.raises(SearchError, match=r"jackhmmer is HMMER 2\.3\.2: version 3\.1 or later is needed"):
         choose("hmmer")
+
+
+def programs(folder: Path, version: str, does: str) -> None:
+    """Programs of that version that do something, in place of HMMER's."""
+    for name in PROGRAMS:
+        program = folder / name
+        program.write_text(f"#!/bin/sh\n[ $1 = -h ] && echo '# HMMER {version} (Oct 2003)' && exit\n{does}\n")
+        program.chmod(0o755)
+
+
+WRITE = """
+while [ $# -gt 2 ]; do
+    [ $1 = -A ] && printf '%s' "$ROWS" > $2
+    [ $1 = --tblout ] && printf '%s' "$TABLE" > $2
+    shift
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "table"),
+    [
+        ("protein", "", "# [ok]\n"),
+        ("protein", "# STOCKHOLM 1.0\nquery ACD\n", "# [ok]\n"),
+        ("rna", "", ""),
+        ("rna", "", "# target name\nx - query -\n# [ok]\n"),
+        ("rna", "# STOCKHOLM 1.0\n", "# target name\nx - query -\n# [ok]\n"),
+    ],
+)
+def test_what_a_full_disk_cut_off_is_no_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: dict[str, Path], kind: str, rows: str, table: str
+) -> None:
+    """HMMER ends without an error when its last write fails; a table without hits stands for no rows."""
+    programs(tmp_path, "3.3.2", WRITE)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("ROWS", rows)
+    monkeypatch.setenv("TABLE", table)
+    search = Search(OF_KIND[kind], 10)
+    with pytest.raises(SearchError, match=r"cannot be written to .* \(what \w+ wrote is cut off\): free space there"):
+        run(Hmmer.find(), ["ACACACACACAC"], [made[kind]], search)
+    monkeypatch.setenv("ROWS", "# STOCKHOLM 1.0\n//\n" if kind == "protein" else "")
+    monkeypatch.setenv("TABLE", "# target name\n# [ok]\n")
+    assert run(Hmmer.find(), ["ACACACACACAC"], [made[kind]], search)[0].rows == ("ACACACACACAC",)
+
+
+def test_no_space_for_the_files_of_a_search(
+    monkeypatch: pytest.MonkeyPatch, made: dict[str, Path], queries: dict[str, list[str]], hmmer: None
+) -> None:
+    tool = Hmmer.find()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SearchError, match=r"cannot be written to .* \(No space left on device\): free space there"):
+        run(tool, queries["protein"], [made["protein"]], Search(recipes.UNIREF90, 10))
+
+
+@pytest.mark.parametrize("name", ["pyhmmer", "hmmer"])
+@pytest.mark.parametrize(("kind", "letters"), [("protein", "BJOUXZ"), ("rna", "NNNNNN")])
+def test_unusual_letters_of_a_query(name: str, kind: str, letters: str, tmp_path: Path, hmmer: None) -> None:
+    """Every letter that a job may have; rows are aligned to the query as it is."""
+    parent = sequence(kind, 90, 3)
+    query = parent[:40] + letters + parent[46:]
+    path = tmp_path / "d.fasta"
+    path.write_text(f">same\n{parent}\n>other\n{sequence(kind, 90, 4)}\n")
+    (found,) = run(choose(name), [query], [path], Search(OF_KIND[kind], size(path, kind)))
+    assert found.rows[0] == query and len(found.rows) == 2
+    assert found.rows[1][5:30] == parent[5:30] and found.headers[1].startswith("same")
