@@ -13,7 +13,7 @@ from foldline.errors import SearchError
 
 SHORTEST = 6  # residues; kalign aligns nothing shorter
 REMEDY = 'install it (apt-get install kalign), or set template_rules = "alphafold3" in [search]'
-_UNREADABLE = str.maketrans("JO", "XX")  # letters that end kalign 3.3.5 with a segmentation fault
+_UNREADABLE = str.maketrans("JO", "XX")  # not in the table of kalign 3.3.5, which reads past its end
 
 
 class Kalign:

@@ -47,7 +47,10 @@ def residues(letters: str, seed: int, first: int = 1) -> list[Residue]:
 def entry(
     name: str, chain: Sequence[Residue], released: str | None, *, author: str = "A", label: str = "A", models: int = 1
 ) -> str:
-    """An entry with a nucleic acid's chain, the protein chain and a water of the same author's name."""
+    """An entry with a nucleic acid's chain, the protein chain and a water of the same author's name.
+
+    What is not resolved has a CA in all models but the first.
+    """
     lines = [f"data_{name.upper()}", f"_entry.id {name.upper()}"]
     if released is not None:
         lines += ["loop_", "_pdbx_audit_revision_history.ordinal", "_pdbx_audit_revision_history.revision_date"]
@@ -65,7 +68,9 @@ def entry(
     for model in range(1, models + 1):
         rows.append(["ATOM", "C", '"C1\'"', ".", "A", "R", "1", "1", "?", "0", "0", "0", "1", "9", "1", "R", model])
         for number, one in enumerate(chain, 1):
-            for atom, altloc, occupancy, code, place in one.atoms:
+            for atom, altloc, occupancy, code, place in (
+                one.atoms or [("CA", ".", 1.0, "", (0.0, 0.0, 0.0))][: model - 1]
+            ):
                 head = [one.group, "SE" if atom == "SE" else atom[0], atom, altloc, code or one.code, label, "2"]
                 xyz = [f"{value + 5 * (model - 1):.3f}" for value in place]
                 rows.append([*head, number, one.insertion, *xyz, occupancy, "9", one.number, author, model])

@@ -70,12 +70,14 @@ def entries() -> dict[str, tuple[str, str | None]]:
     enough = residues(homolog(QUERY, 9), 6)
     for at, one in enumerate(enough):
         one.atoms = one.atoms[:5] if at == 20 else []
+    models = residues(homolog(QUERY, 4), 3)
+    models[11].atoms = []
     plain = residues("GS" + homolog(QUERY, 5)[:60], 1)
     made = {
         "1aaa": (entry("1aaa", plain, "2010-01-01"), "2010-01-01"),
         "1bbb": (entry("1bbb", odd_chain(), "2021-09-30", author="H", label="B"), "2021-09-30"),
         "1ccc": (entry("1ccc", plain, "2011-01-01"), "2011-01-01"),
-        "1ddd": (entry("1ddd", residues(homolog(QUERY, 4), 3), "2012-01-01", models=2), "2012-01-01"),
+        "1ddd": (entry("1ddd", models, "2012-01-01", models=2), "2012-01-01"),
         "1eee": (entry("1eee", plain, "2021-10-01"), "2021-10-01"),
         "1fff": (entry("1fff", broken, "2012-01-01"), "2012-01-01"),
         "1ggg": (entry("1ggg", few, "2012-01-01"), "2012-01-01"),

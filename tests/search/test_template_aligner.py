@@ -43,6 +43,7 @@ def test_letters_that_kalign_does_not_know(kalign: Kalign) -> None:
     rows = kalign(odd, mutated(query, "protein", 0.2, 1))
     assert rows is not None
     assert len(mapping_of(*rows)) > 35
+    assert kalign("JO" * 20, query) is not None
 
 
 def test_short_sequences(kalign: Kalign) -> None:
