@@ -8,6 +8,7 @@ FoldlineError                 something a user can act on; one sentence with the
 +-- NonFiniteOutput           the network produced NaN or Inf
 +-- WriteError                a result cannot be written
 +-- SearchError               an alignment or template search failed
++-- WorkerLost                processes or nodes of a cluster died too often
 +-- InternalError             a fault of Foldline's own, or of a library, that ended one job
 
 Stopped is no error: somebody asked the run to end.
@@ -104,6 +105,12 @@ class SearchError(FoldlineError):
     """An alignment or template search failed."""
 
     code = "search_failed"
+
+
+class WorkerLost(FoldlineError):
+    """A piece of work was given to several workers of a cluster, and each of them died."""
+
+    code = "worker_lost"
 
 
 class InternalError(FoldlineError):

@@ -50,6 +50,11 @@ Dtype = Annotated[
     str | None, typer.Option("--dtype", metavar="auto|bf16|fp32", help="Precision of the network [default: auto].")
 ]
 
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="auto|HOST:PORT", help="Use all machines of a Ray cluster (docs/cluster.md)."),
+]
+
 
 def settings_from(file: Path | None, **given: object) -> EngineConfig:
     """Settings from `--config` (or foldline.toml in this folder) and the options given over them.

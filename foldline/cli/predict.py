@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foldline.cli.display import display, print_error
-from foldline.cli.options import ConfigFile, Device, Dtype, Inputs, Model, Msa, Out, named_as_option, settings_from
+from foldline.cli.options import ConfigFile, Device, Dtype, Inputs, Model, Msa, Out, Ray, named_as_option, settings_from
 from foldline.cli.run import Run, run
 from foldline.cli.search import search_stage
 from foldline.cli.signals import stop_on_signals
@@ -64,6 +64,7 @@ def predict(
     report: Report = False,
     stage: Stage = None,
     progress: Progress = "auto",
+    ray: Ray = None,
     config: ConfigFile = None,
 ) -> None:
     """Predict structures and write them in AlphaFold 3's layout."""
@@ -93,9 +94,10 @@ def predict(
         try:
             jobs, faults = _read(inputs, choice, settings)
             if settings.stage == "search":
-                raise typer.Exit(search_stage(jobs, faults, out, settings, family=_family(settings.model)))
+                family = _family(settings.model)
+                raise typer.Exit(search_stage(jobs, faults, out, settings, family=family, ray=ray))
             with show:
-                code = run(Run(jobs, faults, out, settings, show, stop, report=report))
+                code = run(Run(jobs, faults, out, settings, show, stop, report=report, ray=ray))
         except Stopped:
             print(f"stopped by {stop.signal.name} before anything was run", file=sys.stderr)
             code = stop.exit_code

@@ -1,8 +1,8 @@
 """The run of `foldline predict`: jobs through the engine, shown, listed and counted. Knows no options or networks."""
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from foldline.errors import ExitCode, FoldlineError, InputError, Stopped, WriteE
 from foldline.execute import Event
 
 if TYPE_CHECKING:
+    from foldline.cluster.replicas import Replicas
     from foldline.engine import Engine, Prediction
     from foldline.inputs import Job
     from foldline.outputs.journal import Journal
@@ -30,6 +31,7 @@ class Run:
     show: Display
     stop: SignalStop
     report: bool = False
+    ray: str | None = None  # address of the cluster that runs them
     done: int = 0
     errors: list[FoldlineError] = field(default_factory=list)
     unreported: list[FoldlineError] = field(default_factory=list)
@@ -64,17 +66,16 @@ def run(work: Run) -> ExitCode:
     """
     from foldline.outputs.journal import Journal
 
-    engine = _engine(work)
     lists = _Lists(work, Journal(work.out))
-    try:
-        with closing(engine.predict(work.jobs, out=work.out, progress=work.event, stop=work.stop)) as predictions:
-            for prediction in predictions:
-                with work.stop.kept_whole():
-                    _take(work, lists, prediction)
-                if prediction.error is not None and work.settings.on_error == "stop":
-                    break
-    except Stopped:
-        pass
+    stack = ExitStack()
+    engine = stack.enter_context(_engine(work))
+    predicted = engine.predict(work.jobs, out=work.out, progress=work.event, stop=work.stop)
+    with suppress(Stopped), stack, closing(predicted) as predictions:
+        for prediction in predictions:
+            with work.stop.kept_whole():
+                _take(work, lists, prediction)
+            if prediction.error is not None and work.settings.on_error == "stop":
+                break
     try:
         with work.stop.kept_whole():
             lists.close()
@@ -84,8 +85,9 @@ def run(work: Run) -> ExitCode:
     return work.stop.exit_code if work.stop.asked else exit_code(work.done, work.errors + work.unreported + work.faults)
 
 
-def _engine(work: Run) -> "Engine":
-    """The engine; a checkpoint that is known by name is fetched where it is not there."""
+@contextmanager
+def _engine(work: Run) -> "Iterator[Engine | Replicas]":
+    """What predicts: an engine here, or those of a cluster. A checkpoint known by name is fetched if it is missing."""
     from foldline.engine import Engine
     from foldline.weights.registry import known
 
@@ -96,7 +98,14 @@ def _engine(work: Run) -> "Engine":
 
         entry = lookup(settings.model)
         fetch(entry, settings.cache_root, progress=lambda done, total: show.fetched(entry.name, done, total))
-    return Engine(settings.model, config=settings)
+    if work.ray is None:
+        yield Engine(settings.model, config=settings)
+        return
+    from foldline.cluster.replicas import Replicas
+    from foldline.cluster.session import session
+
+    with session(work.ray) as cluster, Replicas(cluster, settings) as replicas:
+        yield replicas
 
 
 def _take(work: Run, lists: "_Lists", prediction: "Prediction") -> None:

@@ -1,23 +1,26 @@
 """`foldline search` and `foldline predict --stage search`: alignments alone, written as `<job>_data.json`."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foldline.cli.display import print_error
-from foldline.cli.options import ConfigFile, Inputs, Out, settings_from
+from foldline.cli.options import ConfigFile, Inputs, Out, Ray, settings_from
 from foldline.config import EngineConfig
 from foldline.errors import ExitCode, FoldlineError, InputError
 
 if TYPE_CHECKING:
     from foldline.inputs import Job
+    from foldline.search.stage import Searcher
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print faults alone.")]
 
 
-def search(inputs: Inputs, out: Out, quiet: Quiet = False, config: ConfigFile = None) -> None:
+def search(inputs: Inputs, out: Out, quiet: Quiet = False, ray: Ray = None, config: ConfigFile = None) -> None:
     """Search alignments and write them with each job as <job>_data.json, which predict and AlphaFold 3 read."""
     from foldline.inputs import read_jobs
 
@@ -27,7 +30,7 @@ def search(inputs: Inputs, out: Out, quiet: Quiet = False, config: ConfigFile = 
         print_error(fault)
     if not jobs:
         raise typer.Exit(ExitCode.BAD_INPUT)
-    raise typer.Exit(search_stage(jobs, faults, out, settings, quiet=quiet))
+    raise typer.Exit(search_stage(jobs, faults, out, settings, quiet=quiet, ray=ray))
 
 
 def search_stage(
@@ -38,22 +41,23 @@ def search_stage(
     *,
     quiet: bool = False,
     family: str = "",
+    ray: str | None = None,
 ) -> ExitCode:
     """Search for the chains of all jobs, each once, and write the jobs. Progress goes to standard error.
 
     All chains are searched together, so that a database is read once. A fault of a database ends the run. `faults` are
-    those of jobs that could not be read. `family` is that of the network that the alignments are for, where one is.
+    those of jobs that could not be read. `family` is that of the network that the alignments are for, where one is;
+    `ray` the address of a cluster to search on.
     """
     from foldline.inputs import slug
     from foldline.search.jobs import searched, write_job
-    from foldline.search.stage import searcher_of
 
     def say(message: str) -> None:
         if not quiet:
             print(message, file=sys.stderr)
 
     try:
-        with searcher_of({**settings.search, "family": family}, settings.cache_root, say) as searcher:
+        with _searcher({**settings.search, "family": family}, settings.cache_root, say, ray) as searcher:
             done = searched(jobs, searcher)
         for job in done:
             path = write_job(job, out / slug(job.name), slug(job.name))
@@ -66,3 +70,25 @@ def search_stage(
         print_error(error)
         return ExitCode.NONE_SUCCEEDED
     return ExitCode.SOME_FAILED if faults else ExitCode.OK
+
+
+@contextmanager
+def _searcher(
+    table: dict[str, object], cache_root: Path, say: Callable[[str], None], ray: str | None
+) -> Iterator["Searcher"]:
+    """What searches, here or on the cluster of that address."""
+    from foldline.search.settings import SearchSettings
+    from foldline.search.stage import searcher_of
+
+    if ray is None:
+        with searcher_of(table, cache_root, say) as searcher:
+            yield searcher
+        return
+    from foldline.cluster.executor import cores_of_search, search_executor
+    from foldline.cluster.session import session
+
+    threads = SearchSettings.make(table).threads
+    with session(ray) as cluster:
+        machines = search_executor(cluster, say)
+        with searcher_of(table, cache_root, say, machines, cores_of_search(cluster, threads)) as searcher:
+            yield searcher

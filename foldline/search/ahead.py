@@ -21,11 +21,11 @@ from foldline.search.stage import Chain, Searcher
 
 @dataclass(frozen=True)
 class Machines:
-    """What searches instead of this process, threads of each search, and jobs that may be begun at once."""
+    """What searches instead of this process."""
 
-    executor: Executor
-    threads: int
-    first: int = 1
+    executor: Callable[[Callable[[], None]], Executor]  # made with a check, which ends its work by raising
+    threads: int  # of each search
+    first: int = 1  # jobs that are begun with
 
 
 class JobSearch:
@@ -34,15 +34,18 @@ class JobSearch:
     What goes wrong ahead is told when the job asks: its own search then runs into the same.
     """
 
-    def __init__(self, searcher: Searcher, jobs: Sequence[Job], first: int = 1) -> None:
-        """`jobs`: those to search for ahead, in the order of their turns; `first`: how many are begun with."""
+    def __init__(self, searcher: Searcher, jobs: Sequence[Job], machines: Machines | None = None) -> None:
+        """`jobs`: those to search for ahead, in the order of their turns."""
         self._searcher = replace(searcher, check=self._check)
+        if machines is not None:
+            self._searcher.machines = machines.executor(self._check)
+            self._searcher.threads = machines.threads
         self._asked_to_end = searcher.check
         self._closed = False
         self._ended = {chain: threading.Event() for job in jobs for chain in chains_of(job)}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="foldline-search")
         if self._ended:
-            self._thread.submit(self._run, _batches(jobs, first))
+            self._thread.submit(self._run, _batches(jobs, 1 if machines is None else machines.first))
 
     def __call__(self, job: Job, progress: Progress) -> Job:
         """The job with alignments and templates for all its chains.
@@ -115,10 +118,7 @@ def job_search(
         progress(Event("queue", "search", message=message))
 
     local = InProcess(settings.threads or os.cpu_count() or 1, check=check)
-    searcher = Searcher(settings, cache_root, local, say, check=check)
-    if machines is None:
-        return JobSearch(searcher, jobs)
-    return JobSearch(replace(searcher, machines=machines.executor, threads=machines.threads), jobs, machines.first)
+    return JobSearch(Searcher(settings, cache_root, local, say, check=check), jobs, machines)
 
 
 def _batches(jobs: Sequence[Job], first: int) -> Iterator[list[Chain]]:

@@ -19,7 +19,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
     [("models", "weights")],
     [("sampler",), ("confidence",), ("outputs",)],
     [("parallel", "engine")],
-    [("cli",), ("server",), ("cluster",)],
+    [("cluster", "cli"), ("server",)],
 ]
 PLACES = {
     room: (floor, row, place)

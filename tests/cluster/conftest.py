@@ -1,0 +1,31 @@
+"""A cluster of two nodes on this machine, with one core each, for all tests of this folder."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path += [str(HERE.parent / name) for name in ("network_cases", "search")]
+STORE_BYTES = 100 * 2**20
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """The cluster: `address`, and `ray`, connected to it."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install foldline[ray]")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False},
+    )
+    try:
+        made.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        made.wait_for_nodes()
+        yield SimpleNamespace(address=made.address, cluster=made)
+    finally:
+        made.shutdown()
