@@ -89,7 +89,7 @@ class Hmmer:
             _run(command, f"{command[0]} on {shard.name}", search.deadline)
             _check_whole(folder, search.recipe.kind, Path(command[0]).name)
             scores = _scores(folder / "table", search.recipe.kind) if search.sharded else {}
-            rows = list(_rows(folder / "rows.sto", search, scores))
+            rows = list(stockholm_rows(folder / "rows.sto", search, scores))
         return index, Found(rows, len({row.name for row in rows}))
 
     def _command(self, query: str, search: Search, folder: Path) -> list[str]:
@@ -189,7 +189,7 @@ def _check_whole(folder: Path, kind: str, program: str) -> None:
         raise _full(f"what {program} wrote is cut off")
 
 
-def _rows(path: Path, search: Search, scores: dict[str, tuple[float, float]]) -> Iterator[Row]:
+def stockholm_rows(path: Path, search: Search, scores: dict[str, tuple[float, float]]) -> Iterator[Row]:
     """Rows of a Stockholm file in its order; the first row of a jackhmmer alignment is the query."""
     if not path.is_file():
         return

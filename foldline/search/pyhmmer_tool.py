@@ -8,7 +8,7 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -42,7 +42,7 @@ class PyHmmer:
     def search(self, queries: Sequence[str], shards: Sequence[Path], search: Search, executor: Executor) -> list[Found]:
         """See `Tool.search`."""
         kind = search.recipe.kind
-        prepared = [None if len(query) < SHORTEST[kind] else _Query(query, kind) for query in queries]
+        prepared = [None if len(query) < SHORTEST[kind] else _query(query, kind) for query in queries]
         found = [Found() for _ in queries]
         work = (
             (index, query, block)
@@ -100,6 +100,12 @@ class _Query:
         self.sequence = easel.TextSequence(name="query", sequence=letters).digitize(self.alphabet)
         builder = plan7.Builder(self.alphabet)
         self.hmm = builder.build(self.sequence, plan7.Background(self.alphabet))[0]
+
+
+@lru_cache(maxsize=64)
+def _query(letters: str, kind: str) -> _Query:
+    """A query as it was made for the shard before."""
+    return _Query(letters, kind)
 
 
 def _alphabet(kind: str) -> easel.Alphabet:
