@@ -4,9 +4,10 @@ Each template becomes an mmCIF text of its one chain. Knows no jobs and no cache
 """
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import gemmi
 
@@ -21,6 +22,10 @@ _REVISION = "_pdbx_audit_revision_history.revision_date"
 _OF_CHAIN = {"_atom_site.": "label_asym_id", "_pdbx_poly_seq_scheme.": "asym_id", "_struct_asym.": "id"}
 _OF_ENTITY = {"_entity.": "id", "_entity_poly.": "entity_id", "_entity_poly_seq.": "entity_id"}
 _WHOLE = ("_entry.", "_exptl.", "_pdbx_audit_revision_history.", "_chem_comp.")
+KEPT_ENTRIES = 2  # ten times the size of their files each
+KEPT_CHAINS = 8
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -70,26 +75,28 @@ def _pieces(row: str) -> list[tuple[str, str]]:
 
 
 class Structures:
-    """mmCIF files of a folder, NAME.cif, here or in a store; those read are kept."""
+    """mmCIF files of a folder, NAME.cif, here or in a store; the last few that were read are kept."""
 
     def __init__(self, folder: Database) -> None:
         self.folder = folder
-        self._files: dict[str, Path | None] = {}
         self.missing: list[str] = []
+        self._files: dict[str, Path | None] = {}
+        self._released: dict[str, datetime.date | None] = {}
         self._blocks: dict[str, gemmi.cif.Block] = {}
-        self._chains: dict[tuple[str, str], TemplateStructure] = {}
+        self._chains: dict[tuple[str, str], tuple[str, TemplateStructure]] = {}
 
     def released(self, pdb_id: str) -> datetime.date | None:
         """When an entry was released; None, and the entry counts as missing, where its file does not say."""
-        block = self.block(pdb_id)
-        if block is None:
-            return None
-        dates = [gemmi.cif.as_string(value) for value in block.find_values(_REVISION)]
-        try:
-            return datetime.date.fromisoformat(min(dates, default=""))
-        except ValueError:
+        if pdb_id not in self._released:
+            block = self.block(pdb_id)
+            dates = [] if block is None else [gemmi.cif.as_string(one) for one in block.find_values(_REVISION)]
+            try:
+                self._released[pdb_id] = datetime.date.fromisoformat(min(dates, default=""))
+            except ValueError:
+                self._released[pdb_id] = None
+        if self._released[pdb_id] is None:
             self.missing.append(pdb_id)
-            return None
+        return self._released[pdb_id]
 
     def describe(self, hit: Hit) -> Structure | None:
         """What the filters need; None where the file or the date is missing, or the chain cannot be read."""
@@ -105,19 +112,28 @@ class Structures:
 
     def chain(self, hit: Hit) -> TemplateStructure:
         """The chain of a hit."""
+        return self._chain(hit)[1]
+
+    def text(self, hit: Hit) -> str:
+        """The chain of a hit alone as mmCIF."""
+        return self._chain(hit)[0]
+
+    def _chain(self, hit: Hit) -> tuple[str, TemplateStructure]:
         key = (hit.pdb_id, hit.chain)
         if key not in self._chains:
-            self._chains[key] = read_template(self._text(hit.pdb_id), hit.chain, path=f"{hit.pdb_id}.cif")
+            block = self.block(hit.pdb_id)
+            assert block is not None
+            text = chain_mmcif(block, hit.chain)
+            _remember(self._chains, key, (text, read_template(text, path=f"{hit.pdb_id}.cif")), KEPT_CHAINS)
         return self._chains[key]
 
     def block(self, pdb_id: str) -> gemmi.cif.Block | None:
         """The data block of an entry, None where its file is missing."""
         if pdb_id not in self._blocks:
             if self._file(pdb_id) is None:
-                self.missing.append(pdb_id)
                 return None
             try:
-                self._blocks[pdb_id] = gemmi.cif.read_string(self._text(pdb_id))[0]
+                _remember(self._blocks, pdb_id, gemmi.cif.read_string(self._text(pdb_id))[0], KEPT_ENTRIES)
             except (ValueError, RuntimeError, IndexError) as error:
                 raise SearchError(f"{self._file(pdb_id)} is no mmCIF file ({error}): get it again") from error
         return self._blocks[pdb_id]
@@ -136,6 +152,13 @@ class Structures:
             raise SearchError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
+def _remember(known: dict[Key, Value], key: Key, value: Value, most: int) -> None:
+    """Keep a value, and of those before only the last ones: an entry of the PDB may take a gigabyte of memory."""
+    known[key] = value
+    while len(known) > most:
+        del known[next(iter(known))]
+
+
 def choose(
     query: str, hits: Sequence[Hit], structures: Structures, cutoff: datetime.date
 ) -> tuple[list[Found], list[Dropped]]:
@@ -146,18 +169,25 @@ def choose(
 
 
 def _found(kept: Kept, structures: Structures) -> Found:
-    hit = kept.hit
-    block = structures.block(hit.pdb_id)
-    assert block is not None
-    text = chain_mmcif(block, structures.chain(hit).chain_id)
     pairs = sorted(kept.mapping.items())
-    return Found(hit.name, text, tuple(query for query, _ in pairs), tuple(at for _, at in pairs))
+    return Found(
+        kept.hit.name, structures.text(kept.hit), tuple(query for query, _ in pairs), tuple(at for _, at in pairs)
+    )
 
 
 def chain_mmcif(block: gemmi.cif.Block, author_chain: str) -> str:
-    """The polymer chain of that author's name alone, with its sequence and the dates, as mmCIF text."""
-    table = block.find("_atom_site.", ["auth_asym_id", "label_asym_id", "label_entity_id", "label_seq_id"])
-    label, entity = next((row[1], row[2]) for row in table if row.str(0) == author_chain and row[3] not in ".?")
+    """The polymer chain of that author's name alone, with its sequence and the dates, as mmCIF text.
+
+    Raises:
+        InputError: there is none.
+    """
+    table = block.find("_atom_site.", ["label_asym_id", "label_entity_id"])
+    names, numbers = (block.find_values(f"_atom_site.{item}") for item in ("auth_asym_id", "label_seq_id"))
+    polymer = (i for i, name in enumerate(names) if name.strip("'\"") == author_chain and numbers[i] not in ".?")
+    at = next(polymer, None) if len(table) == len(names) == len(numbers) else None
+    if at is None:
+        raise InputError(f"the structure has no chain {author_chain!r}", path=f"{block.name}.cif")
+    label, entity = table[at][0], table[at][1]
     document = gemmi.cif.Document()
     made = document.add_new_block(block.name)
     for category in _WHOLE:
@@ -175,10 +205,13 @@ def _copy(block: gemmi.cif.Block, made: gemmi.cif.Block, category: str, item: st
     if not len(table):
         return
     tags = [tag.removeprefix(category) for tag in table.tags]
-    at = tags.index(item) if item in tags else None
-    model = tags.index("pdbx_PDB_model_num") if category == "_atom_site." and "pdbx_PDB_model_num" in tags else None
-    first = table[0][model] if model is not None else ""
+    kept: Iterable[int] = range(len(table))
+    if item in tags:
+        column = block.find_values(category + item)
+        kept = [row for row in kept if column[row] == value]
+    if category == "_atom_site." and "pdbx_PDB_model_num" in tags:
+        models = block.find_values("_atom_site.pdbx_PDB_model_num")
+        kept = [row for row in kept if models[row] == models[0]]
     loop = made.init_loop(category, tags)
-    for row in table:
-        if (at is None or row[at] == value) and (model is None or row[model] == first):
-            loop.add_row(list(row))
+    for row in kept:
+        loop.add_row(list(table[row]))

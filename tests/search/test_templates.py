@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hmmer_reference
 from made_databases import mutated, sequence
+from made_structures import entry, residues
 
 from foldline.execute import InProcess
 from foldline.search.databases import Database
@@ -14,7 +15,7 @@ from foldline.search.pyhmmer_tool import PyHmmer
 from foldline.search.recipes import TEMPLATES, Search
 from foldline.search.rows import Alignment
 from foldline.search.template_hits import Hit, Structure, filtered, hit_of, mapping_of
-from foldline.search.templates import Structures, chain_mmcif, choose, stockholm
+from foldline.search.templates import KEPT_CHAINS, KEPT_ENTRIES, Structures, chain_mmcif, choose, stockholm
 from foldline.structure.mmcif_in import read_template
 
 CUTOFF = datetime.date(2021, 9, 30)
@@ -184,3 +185,26 @@ def test_a_structure_that_lacks_residues_of_the_database() -> None:
 def test_of_equally_good_places_the_first_is_taken() -> None:
     """As in AlphaFold 3, which prefers more residues missing before the piece."""
     assert mapping_of(Hit("test", "A", "GGGM", 1, 5, 6), "GGGGG") == {0: 0, 1: 1, 2: 2, 3: 3}
+
+
+def test_few_entries_are_kept_in_memory(tmp_path: Path) -> None:
+    """Whatever the number of hits; a date is read once."""
+    for i in range(20):
+        text = entry(f"{i:04}", residues(mutated(QUERY, "protein", 0.3, i), i), "2000-01-01")
+        (tmp_path / f"{i:04}.cif").write_text(text)
+    structures = Structures(Database("mmcif", (tmp_path,)))
+    read = [structures.describe(Hit(f"{i:04}", "A", "A", 0, 1, 1)) for i in range(20)]
+    assert None not in read
+    assert (len(structures._blocks), len(structures._chains)) == (KEPT_ENTRIES, KEPT_CHAINS)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert [structures.released(f"{i:04}") for i in range(20)] == [datetime.date(2000, 1, 1)] * 20
+
+
+def test_a_chain_that_is_not_there_is_named_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "1abc.cif").write_text(entry("1abc", residues(OTHER, 1), "2000-01-01"))
+    structures = Structures(Database("mmcif", (tmp_path,)))
+    hits = [Hit("1abc", chain, OTHER, 0, len(OTHER), len(OTHER)) for chain in ("B", "R", "A")]  # R is RNA
+    found, _ = choose(QUERY, hits, structures, CUTOFF)
+    assert [one.name for one in found] == ["1abc_A"]
+    assert structures.missing == ["1abc_B", "1abc_R"]
