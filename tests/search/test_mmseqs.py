@@ -365,8 +365,8 @@ def test_from_the_command_line(
     Path("foldline.toml").write_text(
         'cache_dir = "cache"\n[search]\ntool = "mmseqs"\nthreads = 1\n[search.databases]\n' + "\n".join(lines)
     )
-    every = [entry for start in ("uniref90__", "uniprot_") for entry in records(next(source.glob(start + "*")))]
-    families = ("UniRef90_UPI00210E2C07", "U2C1V5_CLOSY", "A0A532EZD0")
+    every = [entry for start in ("uniref90__", "bfd-") for entry in records(next(source.glob(start + "*")))]
+    families = ("UniRef90_UPI00210E2C07", "U2C1V5_CLOSY", "UniRef90_UPI001F05B46E")
     proteins = [text for name in families for header, text in every if name in header]
     (rna,) = [text.replace("T", "U") for _, text in records(next(source.glob("rfam_*"))) if 80 < len(text) < 90][:1]
     chains = [{"protein": {"id": "ABC"[i], "sequence": text}} for i, text in enumerate(proteins)]
