@@ -217,11 +217,10 @@ class Searcher:
             n_file = sum(len(source.database.files) for source in plan.sources.values())
             size = queue.together(kind, len(of_kind), n_file)
             for at in range(0, len(of_kind), size):
-                some = of_kind[at : at + size]
-                groups += [
-                    [Wanted(chain, one, self._key(chain, one)) for chain in some] for one in plan.sources.values()
-                ]
-        return groups
+                for source in plan.sources.values():
+                    some = [one for one in of_kind[at : at + size] if (one, source.database.name) not in self.late]
+                    groups.append([Wanted(chain, source, self._key(chain, source)) for chain in some])
+        return [group for group in groups if group]
 
     def _merged(self, chain: Chain, plan: "_Plan", *, lacking: bool) -> Alignments:
         """A chain's alignments, which are merged where they are not in the cache."""

@@ -15,8 +15,8 @@ STORE_BYTES = 100 * 2**20
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    """The cluster: `address`, and `ray`, connected to it."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install foldline[ray]")
+    """The cluster's `address`."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install foldline[ray]")
     from ray.cluster_utils import Cluster
 
     made = Cluster(
