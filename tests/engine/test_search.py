@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from upstream_layout import small_network, state
 
@@ -55,3 +56,11 @@ def test_a_search_that_fails_is_the_jobs_error(tmp_path: Path) -> None:
     assert isinstance(prediction.error, SearchError)
     assert prediction.error.stage == "search"
     assert "the database uniref90 (nowhere) is not in" in str(prediction.error)
+
+
+def test_a_search_knows_the_networks_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rules choose the templates."""
+    tables: list[dict[str, object]] = []
+    monkeypatch.setattr("foldline.search.ahead.job_search", lambda table, *_, **__: tables.append(table))
+    run(tmp_path, [], search={"threads": 1})
+    assert tables == [{"threads": 1, "family": "protenix"}]
