@@ -130,7 +130,8 @@ def _among(names: Mapping[Place, str], where: str, found: _Found) -> list[Place]
     """Those of the places whose names are those of jobs; the others are noted."""
     known = [place for place, name in names.items() if Path(name).suffix.lower() in JSON_SUFFIXES + FASTA_SUFFIXES]
     known = [place for place in known if not names[place].startswith("._")]
-    others = [name for place, name in names.items() if place not in known]
+    taken = set(known)
+    others = [name for place, name in names.items() if place not in taken]
     if known and others:
         found.ignored[known[0]] = f"in {where} these were not read: {listed(others)}"
     if not known:

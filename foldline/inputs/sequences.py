@@ -23,7 +23,7 @@ def checked_sequence(sequence: str, kind: str, parts: Sequence[str | int], fault
         return ""
     if bare != sequence:
         faults.note(parts, "white space in the sequence was taken out")
-    letters = "".join(c.upper() if c.isascii() else c for c in bare)
+    letters = bare.upper() if bare.isascii() else "".join(c.upper() if c.isascii() else c for c in bare)
     if letters != bare:
         faults.note(parts, "lower-case letters in the sequence were read as upper-case")
     return _protein(letters, parts, faults) if kind == "protein" else _nucleic(letters, kind, parts, faults)
