@@ -77,7 +77,11 @@ def _filled(job: Job, found: dict[Chain, Alignments], searcher: Searcher) -> Job
 def _templates(entity: Polymer, searcher: Searcher) -> tuple[tuple[Template, ...], tuple[str, ...]]:
     if not wants_templates(searcher.settings):
         return (), ()
-    return templates(entity.sequence, entity.unpaired_msa or Text(""), entity.paired_msa or Text(""), searcher)
+    key = (entity.sequence, entity.unpaired_msa or Text(""), entity.paired_msa or Text(""))
+    known = searcher.templates.get(key)
+    if known is None or not all(one.mmcif.path is None or one.mmcif.path.is_file() for one in known[0]):
+        known = searcher.templates[key] = templates(*key, searcher)
+    return known
 
 
 def _with_alignments(entity: Polymer, found: Alignments, searcher: Searcher) -> Polymer:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from foldline.errors import SearchError
 from foldline.execute import Executor, InProcess, go_on
+from foldline.inputs.job import Template, Text
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
 from foldline.search.colabfold import Pace, Server
@@ -26,6 +27,8 @@ from foldline.search.shard_queue import Chain, Say, ShardQueue, Source, Wanted
 
 SCHEMA = 1
 FOLDER = "search-1"  # of the cache: entries, locks, what is known of databases
+
+Chosen = tuple[tuple[Template, ...], tuple[str, ...]]  # templates, and notes
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Searcher:
     check: Callable[[], None] = go_on
     pace: Pace = Pace()  # of a server
     late: dict[tuple[Chain, str], str] = field(default_factory=dict)  # notes on searches that passed their time limit
+    templates: dict[tuple[str, Text, Text], Chosen] = field(default_factory=dict)  # of chains of earlier jobs
 
     def __post_init__(self) -> None:
         self.folder = self.cache_root / FOLDER

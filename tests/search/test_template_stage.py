@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
@@ -13,6 +14,7 @@ from foldline.execute import InProcess
 from foldline.features.templates import entity_templates
 from foldline.inputs import jobs_from_json, to_json
 from foldline.inputs.job import Job, Polymer, Text
+from foldline.search import jobs
 from foldline.search.ahead import job_search
 from foldline.search.jobs import searched
 from foldline.search.settings import SearchSettings
@@ -250,3 +252,21 @@ def test_protenix_takes_the_profile_from_the_paired_rows_first(
         searched([Job("j", (1,), (chain,))], Searcher(settings, tmp_path, executor))
     assert profiles[0].headers == ("u",)
     assert (len(profiles[1].headers), profiles[1].headers[0], profiles[1].headers[-1]) == (300, "q", "p298")
+
+
+def test_a_chain_of_many_jobs_is_looked_up_once(
+    folder: Path, tmp_path: Path, executor: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    real = jobs.templates
+    monkeypatch.setattr(jobs, "templates", lambda query, *rest: looked.append(query) or real(query, *rest))
+    searcher = Searcher(SearchSettings.make(table(folder)), tmp_path, executor)
+    first, second = searched([job(), replace(job(), name="k")], searcher)
+    third = searched([job()], replace(searcher))[0]
+    assert looked == [QUERY]
+    assert first.entities == second.entities == third.entities
+    (entity,) = first.entities
+    assert isinstance(entity, Polymer) and entity.templates
+    (tmp_path / "search-1" / "entries").rename(tmp_path / "gone")
+    assert searched([job()], searcher)[0].entities == first.entities
+    assert looked == [QUERY, QUERY], "pruned meanwhile"
