@@ -88,7 +88,18 @@ class _Profile:
         assert isinstance(msa, easel.DigitalMSA)
         builder = plan7.Builder(self.alphabet, architecture="hand")
         msa.name = msa.name or "query"
-        self.hmm = builder.build_msa(msa, plan7.Background(self.alphabet))[0]
+        self.hmm = _as_written(builder.build_msa(msa, plan7.Background(self.alphabet))[0])
+
+
+def _as_written(hmm: plan7.HMM) -> plan7.HMM:
+    """The profile as the programs hand it on in a file: with five decimals, which decide some weak hits."""
+    file = io.BytesIO()
+    hmm.write(file)
+    file.seek(0)
+    with plan7.HMMFile(file) as profiles:
+        read = profiles.read()
+    assert read is not None
+    return read
 
 
 class _Query:
@@ -219,7 +230,7 @@ def _realigned(query: str, rows: list[Row]) -> list[Row]:
     alphabet: easel.Alphabet = easel.Alphabet.rna()
     sequence = easel.TextSequence(name="query", sequence=query)
     msa = easel.TextMSA(name="query", sequences=[sequence]).digitize(alphabet)
-    hmm = plan7.Builder(alphabet).build_msa(msa, plan7.Background(alphabet))[0]
+    hmm = _as_written(plan7.Builder(alphabet).build_msa(msa, plan7.Background(alphabet))[0])
     pieces: list[easel.DigitalSequence] = [
         easel.TextSequence(name=f"r{i}", sequence=row.text).digitize(alphabet) for i, row in enumerate(rows)
     ]

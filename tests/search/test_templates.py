@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import hmmer_reference
+import pytest
 from made_databases import mutated, sequence
 from made_structures import entry, residues
 
@@ -13,7 +14,7 @@ from foldline.execute import InProcess
 from foldline.search.databases import Database
 from foldline.search.pyhmmer_tool import PyHmmer
 from foldline.search.recipes import TEMPLATES, Search
-from foldline.search.rows import Alignment
+from foldline.search.rows import Alignment, read_a3m
 from foldline.search.template_hits import Hit, Structure, filtered, hit_of, mapping_of
 from foldline.search.templates import KEPT_CHAINS, KEPT_ENTRIES, Structures, chain_mmcif, choose, stockholm
 from foldline.structure.mmcif_in import read_template
@@ -60,6 +61,21 @@ def test_rows_are_those_of_hmmsearch(
             rows = PyHmmer(block_residues=4000).search_profile(text, [made["protein"]], search, executor)
         assert [(row.header, row.text) for row in rows] == expected_rows(text, made["protein"], tmp_path)
         assert len(rows) > 10
+
+
+@pytest.mark.parametrize("name", ["5sak/1", "7r6r/1", "7wux/1", "7wux/2"])
+def test_rows_of_real_alignments(name: str, shared_data: Path, hmmer: None, tmp_path: Path) -> None:
+    """Weak hits turn on the five decimals of the file that hmmbuild hands to hmmsearch."""
+    folder = shared_data / "msa" / name
+    text = "".join((folder / f"{one}.a3m").read_text() for one in ("pairing", "non_pairing"))
+    whole = read_a3m(text, name)
+    profile = stockholm(Alignment(whole.headers[:300], whole.rows[:300]))
+    database = next((shared_data / "databases").glob("pdb_seqres*"))
+    with InProcess(1) as executor:
+        search = Search(TEMPLATES, float(len(hmmer_reference.records(database))))
+        rows = PyHmmer().search_profile(profile, [database], search, executor)
+    assert [(row.header, row.text) for row in rows] == expected_rows(profile, database, tmp_path)
+    assert len(rows) > 50
 
 
 def test_real_structures(shared_data: Path, hmmer: None, tmp_path: Path) -> None:
