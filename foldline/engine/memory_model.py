@@ -202,11 +202,11 @@ class _Model:
         w = Block.of(self.m, self.n * lanes, rows.msa)
         r, half = self._block(rows.pair, lanes), self._block(rows.pair // 2, lanes)
         opm = spec.c_opm
-        projections = w.most(spec.c_m + 2 * opm, 2 * opm)
-        products = 2 * opm * w.last + (2 * opm**2 + spec.c_z) * half.full
+        projections = (spec.c_m + 2 * opm) * w.full
+        products = (2 * opm**2 + spec.c_z) * half.full
         mean = 2 * opm * cells + max(projections, products)
         heads = spec.n_head_pwa * spec.c_pwa
-        averaged = w.most(4 * heads, 3 * heads, spec.c_m + 2 * heads) + (spec.c_z + spec.n_head_pwa) * r.last
+        averaged = max(4 * heads, spec.c_m + 2 * heads) * w.full
         weighted = lanes * self.n**2 * spec.n_head_pwa + max(averaged, 2 * spec.c_z * r.full)
         updates = max(mean, 0 if spec.n_msa == 1 else max(weighted, self._transition(spec.c_m, 4, cells)))
         block = max(updates * item, self._pair_block(lanes, item, _Widths.trunk(spec)))
@@ -303,15 +303,15 @@ class _Model:
 
     def _transition(self, c: int, n: int, positions: int) -> int:
         """Values that a transition holds: hidden layer 2 n c, its product n c, and the update."""
-        return Block.of(positions, 1, self.p.rows.point).most(3 * n + 1, 2 * n, 2 * n + 1) * c
+        return (3 * n + 1) * c * Block.of(positions, 1, self.p.rows.point).full
 
     def _pair_block(self, lanes: int, item: int, c: "_Widths") -> int:
         """Largest of triangle multiplication, triangle attention and transition, beside the pair itself."""
         pairs = lanes * self.n**2
         r = self._block(self.p.rows.pair, lanes)
         alone = self._block(self.p.rows.pair, 1)
-        multiplication = pairs * c.operand + r.most(c.pair + 3 * c.operand, c.pair)
-        attention = pairs * c.heads + alone.most(c.pair + 6 * c.attention, 5 * c.attention, c.pair + 4 * c.attention)
+        multiplication = pairs * c.operand + (c.pair + 3 * c.operand) * r.full
+        attention = pairs * c.heads + max(c.pair + 4 * c.attention, 6 * c.attention) * alone.full
         return max(multiplication, attention, self._transition(c.pair, c.transition, pairs)) * item
 
     def _pairformer_block(self, lanes: int, item: int) -> int:

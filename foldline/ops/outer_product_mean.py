@@ -43,6 +43,7 @@ def reference(
         left, right = linear(F.layer_norm(alignment[:, s], (c_m,), *w.norm), w.ab).chunk(2, dim=-1)
         a[..., s] = left.permute(0, 2, 3, 1)
         b[:, s] = right
+        del left, right  # before the next block is made
     if row_mask is None:
         scale = 1.0 / (n_msa + eps)
     else:
@@ -53,6 +54,7 @@ def reference(
     for i in row_blocks(n_token, n_token * len(pair), rows.pair // 2):
         outer = product(a[:, i].flatten(1, 2), b.transpose(-1, -2)).unflatten(1, (-1, c)).unflatten(-1, (n_token, c))
         pair[:, i] += linear(outer.transpose(2, 3).flatten(-2), *w.out).mul_(scale)
+        del outer
 
 
 IMPLEMENTATIONS = {"reference": reference}

@@ -41,12 +41,14 @@ def reference(m: Tensor, z: Tensor, mask: Tensor | None, w: PairWeightedAveragin
         if mask is not None:
             bias = bias.masked_fill(~mask.reshape(-1, 1, 1, n_token), MASKED)
         weight[:, :, i] = bias.softmax(-1)
+        del x, bias  # before the next block is made
     for s in row_blocks(n_msa, n_token * len(pair), rows.msa):
         v, gate = linear(F.layer_norm(alignment[:, s], (c_m,), *w.norm_m), w.vg).chunk(2, dim=-1)
         v = v.unflatten(-1, (n_head, -1)).permute(0, 3, 2, 1, 4)  # [B, h, j, s, c]
         o = product(weight, v.flatten(-2).transpose(-1, -2)).unflatten(-1, v.shape[-2:])
         o = o.permute(0, 3, 2, 1, 4).flatten(-2)
         alignment[:, s] += linear(o.mul_(gate.sigmoid()), w.out)
+        del v, gate, o
 
 
 IMPLEMENTATIONS = {"reference": reference}

@@ -30,6 +30,7 @@ def reference(x: Tensor, w: TransitionWeights, *, rows: Rows) -> None:
     for i in row_blocks(flat.shape[0], 1, rows.point):
         a, b = linear(F.layer_norm(flat[i], (c,), *w.norm), w.ab).chunk(2, dim=-1)
         flat[i] += linear(F.silu(a).mul_(b), w.out)
+        del a, b  # before the next block is made
 
 
 IMPLEMENTATIONS = {"reference": reference}

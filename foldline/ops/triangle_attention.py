@@ -71,11 +71,12 @@ def reference(
     for batch in range(pair.shape[0]):
         for i in row_blocks(n_token, n_token, rows.pair):
             x = F.layer_norm(view[batch, i], (c_z,), *w.norm)
-            qkvg = linear(x, w.qkvg).unflatten(-1, (4, n_head, -1))
-            q, k, v, gate = qkvg.movedim(-2, 1).unbind(-2)
+            q, k, v, gate = linear(x, w.qkvg).unflatten(-1, (4, n_head, -1)).movedim(-2, 1).unbind(-2)
+            del x
             o = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[batch, None].expand(q.shape[0], -1, -1, -1))
             o = o.mul_(gate.sigmoid()).transpose(1, 2).flatten(-2)
             view[batch, i] += linear(o, w.out)
+            del q, k, v, gate, o  # before the next block is made
 
 
 IMPLEMENTATIONS = {"reference": reference}

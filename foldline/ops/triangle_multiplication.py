@@ -54,6 +54,7 @@ def reference(z: Tensor, mask: Tensor | None, w: TriangleMultiplicationWeights, 
         update = product(_project(x, streamed), operand).movedim(1, -1)
         update = linear(F.layer_norm(update, update.shape[-1:], *w.norm_out), w.z)
         view[:, i] += update.mul_(linear(x, w.gate).sigmoid_())
+        del x, update  # before the next block is made
 
 
 IMPLEMENTATIONS = {"reference": reference}
