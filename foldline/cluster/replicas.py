@@ -89,11 +89,8 @@ class Replicas:
         if not self._places:
             raise InputError("no node of the cluster has a core: ray start --num-cpus=N", path="--ray")
         try:
-            while not any(place.is_idle for place in self._places):
-                for place in self._answered():
-                    list(self._heard(place, _nowhere, ignore))
-                if not self._places:
-                    raise self._faults[0]
+            while not self.processes:
+                self.wait()
         except BaseException:
             self.__exit__()
             raise
@@ -103,6 +100,17 @@ class Replicas:
         for place in self._places:
             self._ray.kill(place.actor)
         self._places = []
+
+    def wait(self) -> None:
+        """Wait a moment for engines to be made.
+
+        Raises:
+            FoldlineError: none could be made.
+        """
+        for place in self._answered():
+            list(self._heard(place, _nowhere, ignore))
+        if not self._places:
+            raise self._faults[0]
 
     @property
     def processes(self) -> list[int]:

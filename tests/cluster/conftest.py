@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE.parent / name) for name in ("network_cases", "search")]
+sys.path += [str(HERE.parent / name) for name in ("network_cases", "search", "survival")]
 STORE_BYTES = 100 * 2**20
 
 
