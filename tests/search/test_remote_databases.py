@@ -280,6 +280,10 @@ def test_a_search_in_a_store_finds_what_a_local_one_finds(
         texts.append(searcher.cache.get(found.unpaired_key))
     assert texts[0] == texts[1] == texts[2] and texts[0] is not None and texts[0].count(">") > 5
     assert not said and not copies(tmp_path / "one" / FOLDER)
+    with InProcess(1) as executor:
+        searcher = Searcher(table, folder, executor, said.append)
+        other = searcher.alignments([Chain("protein", queries["protein"][1])])
+    assert said[0].startswith("copying memory://data/u.fasta") and copies(folder / FOLDER) == ["u.fasta"] and other
 
 
 def test_a_file_url(tmp_path: Path) -> None:
