@@ -27,6 +27,7 @@ class Hit:
     start: int  # in the sequence of the database
     end: int  # exclusive
     full_length: int
+    protein: bool = True  # by the header's word
 
     @property
     def residues(self) -> str:
@@ -75,7 +76,8 @@ def hit_of(header: str, text: str) -> Hit | None:
     if found is None:
         return None
     start, end = int(found["start"]) - 1, int(found["end"])
-    return Hit(found["pdb"], found["chain"], text, start, end, int(found["length"]))
+    protein = "mol:protein" in header
+    return Hit(found["pdb"], found["chain"], text, start, end, int(found["length"]), protein)
 
 
 def mapping_of(hit: Hit, sequence: str) -> dict[int, int] | None:

@@ -74,7 +74,12 @@ def candidates(
 
 
 def _refusal(query: str, hit: Hit) -> str:
-    """Why the alignment of a hit makes it no candidate, "" where it does not (template_utils.py:274-297)."""
+    """Why the alignment of a hit makes it no candidate, "" where it does not (template_utils.py:274-297).
+
+    What the database does not call a protein is none (template_parser.py:618).
+    """
+    if not hit.protein:
+        return "no protein"
     columns = sum(letter.isupper() for letter in hit.text)
     if columns / len(query) <= MIN_ALIGNED:
         return f"no more than {MIN_ALIGNED:.0%} of the chain covered"

@@ -106,6 +106,7 @@ def cases(folder: Path) -> list[Case]:
             *(row(name, part[:i] + "-" * (70 - i)) for i, name in ((53, "1ddd_A"), (52, "1hhh_A"), (51, "1kkk_A"))),
         ],
         "filters": [
+            row("1ddd_A", part[:50] + "-" * 20).replace("protein", "na"),
             row("1aaa_A", "-" * 30 + part[30:39] + "-" * 31),
             row("1aaa_A", part[:7] + part[7:20].lower() + "-" * 63),
             row("1aaa_A", QUERY[:67] + "---"),

@@ -229,6 +229,8 @@ def test_filters_one_by_one(tmp_path: Path) -> None:
     for length, passes in ((9, False), (10, True)):
         found = names(tmp_path, [hit("good", PART[:length])])
         assert found == ((["good"], {}) if passes else ([], {"good": "under 10 residues"}))
+    nucleic = replace(hit("good", PART), protein=False)
+    assert names(tmp_path, [nucleic, hit("good", PART)]) == (["good"], {"good": "no protein"})
     other = replace(hit("good", PART), chain="B")
     assert names(tmp_path, [other]) == ([], {"good": "no protein chain B"})
     assert names(tmp_path, [hit("good", PART)], lambda query, sequence: None) == (

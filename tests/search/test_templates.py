@@ -179,7 +179,10 @@ def test_headers() -> None:
     assert hit_of("4pqx_A/2-4 [subseq from] mol:protein length:217  Free text", "AC-D") == Hit(
         "4pqx", "A", "AC-D", 1, 4, 217
     )
-    assert hit_of("5g3r_AA1/1-55 [subseq from] mol:protein length:352", "A") is not None
+    named = hit_of("5g3r_AA1/1-55 [subseq from] mol:protein length:352", "A")
+    assert named is not None and named.protein
+    nucleic = hit_of("5g3r_R/1-55 [subseq from] mol:na length:352  RNA", "A")
+    assert nucleic is not None and not nucleic.protein
     assert hit_of("5g3r_A/1-55 something else", "A") is None
 
 
