@@ -20,7 +20,7 @@ import foldline.cluster.replicas
 from foldline.cluster.feed import MOST_HANDED, Feed, Handed
 from foldline.cluster.replica import About, End, Replica, Unfit
 from foldline.cluster.replicas import Replicas
-from foldline.cluster.session import session
+from foldline.cluster.session import nodes, session
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
 from foldline.errors import InputError, Stopped, WeightsError, WorkerLost, WriteError
@@ -98,6 +98,11 @@ def talking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foldline.cluster.replicas, "Replica", Talking)
 
 
+@pytest.fixture
+def one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foldline.cluster.replicas, "nodes", lambda ray: nodes(ray)[:1])
+
+
 def named(*names: str) -> list[Job]:
     return [replace(job, name=name) for job, name in zip(some_jobs(len(names)), names, strict=True)]
 
@@ -128,46 +133,39 @@ def test_two_replicas_share_a_folder_and_one_is_killed(ray: Any, settings: Engin
     assert len(said) == 2 and any(f"{killed[0]} is done again" in line for line in said)
 
 
-def test_the_share_of_two_replicas(ray: Any, talking: None, settings: EngineConfig, tmp_path: Path) -> None:
-    jobs = named(*(f"job{number}" for number in range(40)), "bad")
+def test_shares_ends_and_a_job_that_kills(ray: Any, talking: None, settings: EngineConfig, tmp_path: Path) -> None:
+    """One after the other on the same two replicas."""
     with Replicas(ray, settings) as replicas:
         while len(replicas.processes) < 2:
             replicas.wait()
-        found = list(replicas.predict(jobs, out=tmp_path, progress=ignore, stop=StopRequest()))
-    assert sorted(p.job_name for p in found) == sorted(job.name for job in jobs)
-    assert [p.job_name for p in found if p.error is not None] == ["bad"]
-    assert not tmp_path.exists(), "nothing is left where nothing was written"
+        jobs = named(*(f"job{number}" for number in range(40)), "bad")
+        found = list(replicas.predict(jobs, out=tmp_path / "out", progress=ignore, stop=StopRequest()))
+        assert sorted(p.job_name for p in found) == sorted(job.name for job in jobs)
+        assert [p.job_name for p in found if p.error is not None] == ["bad"]
+        assert not (tmp_path / "out").exists(), "nothing is left where nothing was written"
 
+        stop = StopRequest()
 
-def test_a_job_that_kills_is_given_up_and_the_others_are_not(
-    ray: Any, talking: None, settings: EngineConfig, tmp_path: Path
-) -> None:
-    events: list[Event] = []
-    jobs = named("a", "b", "killer1", "c", "killer2", "d")
-    with Replicas(ray, settings) as replicas:
-        found = {
-            p.job_name: p for p in replicas.predict(jobs, out=tmp_path, progress=events.append, stop=StopRequest())
-        }
-    assert {name for name, p in found.items() if isinstance(p.error, WorkerLost)} == {"killer1", "killer2"}
-    assert sorted(found) == ["a", "b", "c", "d", "killer1", "killer2"]
-    assert "3 replicas died while the job was with them" in str(found["killer1"].error)
+        def progress(event: Event) -> None:
+            stop.ask()
+            stop.check()
+
+        with pytest.raises(Stopped):
+            list(replicas.predict(named("slow"), out=tmp_path, progress=progress, stop=stop))
+        assert (tmp_path / "asked").exists(), "the replica was asked to end, and did"
+
+        events: list[Event] = []
+        jobs = named("a", "b", "killer", "c", "d")
+        late = list(replicas.predict(jobs, out=tmp_path, progress=events.append, stop=StopRequest()))
+    assert sorted(p.job_name for p in late) == sorted(job.name for job in jobs)
+    (lost,) = [p for p in late if p.error is not None]
+    assert lost.job_name == "killer" and isinstance(lost.error, WorkerLost)
+    assert "3 replicas died while the job was with them" in str(lost.error)
     died = [event.message for event in events if " died (" in event.message]
-    assert len(died) == 6 and sum("killer1 is done again" in line for line in died) == 2
+    assert len(died) == 3 and sum("killer is done again" in line for line in died) == 2
 
 
-def test_a_wish_to_end_reaches_the_replicas(ray: Any, talking: None, settings: EngineConfig, tmp_path: Path) -> None:
-    stop = StopRequest()
-
-    def progress(event: Event) -> None:
-        stop.ask()
-        stop.check()
-
-    with Replicas(ray, settings) as replicas, pytest.raises(Stopped):
-        list(replicas.predict(named("slow"), out=tmp_path, progress=progress, stop=stop))
-    assert (tmp_path / "asked").exists()
-
-
-def test_what_cannot_be_begun_is_an_error(ray: Any, talking: None, settings: EngineConfig) -> None:
+def test_what_cannot_be_begun_is_an_error(ray: Any, talking: None, one_node: None, settings: EngineConfig) -> None:
     with (
         pytest.raises(WeightsError, match=r"no checkpoint none\.pt"),
         Replicas(ray, replace(settings, model="none.pt")),
@@ -183,6 +181,7 @@ def test_the_command(
     cluster: Any,
     ray: Any,
     talking: None,
+    one_node: None,
     settings: EngineConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
