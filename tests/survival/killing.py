@@ -60,7 +60,7 @@ def start(folder: Path, checkpoint: Path, out: str, *options: str) -> subprocess
 class Forked:
     """The command in a fork of this process, which has imported everything: its life is all work. Like a `Popen`."""
 
-    warm = False
+    warm, count = False, 0
 
     def __init__(self, folder: Path, checkpoint: Path, out: str, *options: str) -> None:
         words = ["predict", "jobs.json", "--model", str(checkpoint), "--progress", "none", *options, "--out"]
@@ -71,40 +71,54 @@ class Forked:
             shutil.rmtree(folder / "warm")
             os.chdir(before)
             Forked.warm = True
-        self._printed = folder / "printed.txt"
+        Forked.count += 1
+        self._printed = [folder / f"printed-{Forked.count}-{to}.txt" for to in (1, 2)]
         self.returncode = -1
         self.pid = os.fork()
         if self.pid:
             return
         try:
             os.chdir(folder)
-            file = os.open(self._printed, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
+            sys.stdout, sys.stderr = (path.open("w") for path in self._printed)
+            os.dup2(sys.stdout.fileno(), 1)
+            os.dup2(sys.stderr.fileno(), 2)
             code = _code([*words, out])
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
         finally:
             os._exit(99)
 
+    def poll(self) -> int | None:
+        """None while it runs."""
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return None if ended is None else ended.si_status
+
     def wait(self, timeout: float) -> int:
         """Exit code; TimeoutExpired where it runs on."""
         end = time.monotonic() + timeout
-        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        while self.poll() is None:
             if time.monotonic() > end:
                 raise subprocess.TimeoutExpired("foldline", timeout)
             time.sleep(0.002)
         return 0
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Any signal."""
+        os.kill(self.pid, number)
+
     def kill(self) -> None:
         """SIGKILL."""
-        os.kill(self.pid, signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout: float) -> tuple[str, str]:
-        """Wait for the end; nothing, and what was printed."""
+        """Wait for the end; what was printed for programs and for people."""
         self.wait(timeout)
         self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return "", self._printed.read_text() if self._printed.exists() else ""
+        out, err = (path.read_text() if path.exists() else "" for path in self._printed)
+        for path in self._printed:
+            path.unlink(missing_ok=True)
+        return out, err
 
 
 def _code(words: list[str]) -> int:

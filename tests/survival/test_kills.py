@@ -32,8 +32,9 @@ def test_kills_at_random_moments_lose_nothing(tormentor: Tormentor) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_run_that_is_asked_to_end_goes_on_later(tormentor: Tormentor, number: signal.Signals, code: int) -> None:
-    out = f"asked-{number.name}"
-    process = start(tormentor.folder, tormentor.checkpoint, out, *ALONE)
+    """The one that is sent SIGTERM is a new interpreter; all others are forks, whose lives are as long as their work."""
+    out, begin = f"asked-{number.name}", start if number == signal.SIGTERM else Forked
+    process = begin(tormentor.folder, tormentor.checkpoint, out, *ALONE)
     while process.poll() is None and not list((tormentor.folder / out).glob("*/seed-*")):
         time.sleep(0.01)
     process.send_signal(number)
@@ -45,7 +46,7 @@ def test_a_run_that_is_asked_to_end_goes_on_later(tormentor: Tormentor, number: 
     )
     some = contents(tormentor.folder / out)
     assert 0 < len(some) < len(tormentor.reference) and some.items() <= tormentor.reference.items()
-    ended, printed = finish(start(tormentor.folder, tormentor.checkpoint, out, *ALONE))
+    ended, printed = finish(Forked(tormentor.folder, tormentor.checkpoint, out, *ALONE))
     assert (ended, printed) == (0, "") and contents(tormentor.folder / out) == tormentor.reference
 
 
@@ -53,7 +54,7 @@ def test_a_run_that_is_asked_to_end_goes_on_later(tormentor: Tormentor, number: 
 def test_two_processes_share_a_folder_and_one_may_die(tormentor: Tormentor) -> None:
     """Nothing is predicted twice; of one that is killed, the other takes over what it had begun."""
     folder, checkpoint = tormentor.folder, tormentor.checkpoint
-    pair = [start(folder, checkpoint, "shared", *ALONE, "--progress", "json") for _ in range(2)]
+    pair = [Forked(folder, checkpoint, "shared", *ALONE, "--progress", "json") for _ in range(2)]
     said = [process.communicate(timeout=300)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0]
     jobs = [line for text in said for line in map(json.loads, text.splitlines()) if line["event"] == "job"]
@@ -62,7 +63,7 @@ def test_two_processes_share_a_folder_and_one_may_die(tormentor: Tormentor) -> N
     assert contents(folder / "shared") == tormentor.reference
     assert sorted(listed(folder / "shared" / LISTS[0], torn=False)) == tormentor.names
 
-    doomed, heir = (start(folder, checkpoint, "inherited", *ALONE) for _ in range(2))
+    doomed, heir = (Forked(folder, checkpoint, "inherited", *ALONE) for _ in range(2))
     while doomed.poll() is None and not list((folder / "inherited").glob("*/seed-*")):
         time.sleep(0.01)
     doomed.kill()
