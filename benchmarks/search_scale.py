@@ -55,6 +55,7 @@ class Bench:
     work: Path
     repeat: int
     seconds: dict[str, dict[int, float]] = field(default_factory=dict)
+    cpu: dict[str, dict[int, float]] = field(default_factory=dict)  # of the same runs, children's included
     unequal: list[str] = field(default_factory=list)
 
     @property
@@ -68,19 +69,21 @@ class Bench:
         Gives the last result.
         """
         results: list[Result] = []
-        times = []
+        times, spent = [], []
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, sorted(before)[:cores])
         try:
             for _ in range(self.repeat):
                 shutil.rmtree(cache_in(self.root).folder, ignore_errors=True)
                 _query.cache_clear()
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), sum(os.times()[:4])
                 results = [function()]
                 times.append(time.perf_counter() - start)
+                spent.append(sum(os.times()[:4]) - cpu)
         finally:
             os.sched_setaffinity(0, before)
         self.seconds.setdefault(what, {})[cores] = min(times)
+        self.cpu.setdefault(what, {})[cores] = spent[times.index(min(times))]
         print(f"  {what}, {cores} cores: {' '.join(f'{one:.2f}' for one in times)} s", file=sys.stderr)
         return results[0]
 
@@ -199,15 +202,15 @@ def main() -> None:
         bench = Bench(made, Path(name), given.repeat)
         for cores in given.cores:
             measure(bench, cores)
-    print(f"# {datetime.date.today()}, {platform.machine()}, benchmarks/search_scale.py {words}")
-    print(
-        f"{made.summary}, {len(made.queries)} chains of {', '.join(str(len(query)) for query in made.queries)} residues"
-    )
-    print(f"HMMER {Hmmer.find().version}, pyhmmer {PyHmmer().version}; seconds, best of {given.repeat}")
-    print(" " * 74 + "".join(f"{count} core{'s' * (count > 1)}".rjust(10) for count in given.cores))
-    for what, times in bench.seconds.items():
-        print(what.ljust(74) + "".join(f"{times[count]:10.2f}" for count in given.cores))
-    print("rows: " + (f"NOT EQUAL: {'; '.join(bench.unequal)}" if bench.unequal else "equal everywhere"))
+        print(f"# {datetime.date.today()}, {platform.machine()}, benchmarks/search_scale.py {words}")
+        lengths = ", ".join(str(len(query)) for query in made.queries)
+        print(f"{made.summary}, {len(made.queries)} chains of {lengths} residues")
+        print(f"HMMER {Hmmer.find().version}, pyhmmer {PyHmmer().version}; seconds / of CPU, best of {given.repeat}")
+        print(" " * 74 + "".join(f"{count} core{'s' * (count > 1)}".rjust(18) for count in given.cores))
+        used = bench.cpu
+        for what, times in bench.seconds.items():
+            print(what.ljust(74) + "".join(f"{times[count]:9.2f} /{used[what][count]:7.2f}" for count in given.cores))
+        print("rows: " + (f"NOT EQUAL: {'; '.join(bench.unequal)}" if bench.unequal else "equal everywhere"))
 
 
 if __name__ == "__main__":
