@@ -62,10 +62,14 @@ def session(address: str) -> Iterator[Any]:
         raise _unreachable(address, " ".join(str(error).split())[:300]) from error
     for number, handler in before.items():  # Ray sets handlers of its own
         signal.signal(number, handler)
+    # Ray prints what befalls its workers on standard output, which is that of --progress json; we say it ourselves.
+    printer = ray._private.worker
+    printed, printer._worker_logs_enabled = getattr(printer, "_worker_logs_enabled", True), False
     try:
         yield ray
     finally:
         ray.shutdown()
+        printer._worker_logs_enabled = printed
 
 
 def nodes(ray: Any) -> list[Node]:

@@ -153,8 +153,8 @@ def double(number: int, flags: Path) -> int:
     return 2 * number
 
 
-def test_the_protocol_of_executors(ray: Any, tmp_path: Path) -> None:
-    """Results in order, errors with their item, and an item that kills each of its workers."""
+def test_the_protocol_of_executors(ray: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Results in order, errors with their item, and an item that kills each of its workers; Ray prints nothing."""
     said: list[str] = []
     executor = RayExecutor(ray, say=said.append)
     assert executor.slots == 2 and cores_of_search(ray, None) == cores_of_search(ray, 5) == 1
@@ -165,6 +165,8 @@ def test_the_protocol_of_executors(ray: Any, tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="five is not possible"):
         futures[5].result()
     assert len(said) == TRIES - 1
+    time.sleep(0.5)  # Ray would print a little later
+    assert capfd.readouterr().out == ""
 
 
 def test_a_node_without_the_database_is_named(ray: Any, folder: Path, tmp_path: Path) -> None:
