@@ -64,6 +64,10 @@ class Hmmer:
             raise SearchError(f"{found['jackhmmer']} is {known}: version 3.1 or later is needed")
         return cls(found, version[0].removeprefix("HMMER "))
 
+    def told_before(self, database: str, files: Sequence[Path], search: Search) -> Sequence[str]:
+        """See `Tool.told_before`."""
+        return ()
+
     def search(self, queries: Sequence[str], shards: Sequence[Path], search: Search, executor: Executor) -> list[Found]:
         """See `Tool.search`."""
         found = [Found() for _ in queries]

@@ -6,6 +6,7 @@ of results and no jobs; rows are not HMMER's.
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,20 @@ import numpy as np
 
 from foldline.errors import SearchError
 from foldline.execute import Executor, go_on
-from foldline.search.mmseqs_databases import FOLDER, Expandable, colabfold_set, prepared
+from foldline.search.mmseqs_databases import (
+    FOLDER,
+    INDEX_BYTES_PER_BYTE,
+    INDEXED_FROM,
+    Expandable,
+    colabfold_set,
+    lacking,
+    prepared,
+)
 from foldline.search.mmseqs_program import Program
 from foldline.search.recipes import COLABFOLD, COLABFOLD_PAIRED, Search
 from foldline.search.rows import Alignment, Found, Row, alignment_of, read_a3m
 
+LEFT_SECONDS = 7 * 86400  # that a folder of work must lie untouched to be nobody's
 SHORTEST = 8  # residues; shorter queries have no k-mers and nothing that could be significant
 COLUMNS = ",query,qstart,qend,tstart,tend,evalue,raw,qaln,taln,theader"  # after one that tells the species
 _GAP = ord("-")
@@ -51,6 +61,14 @@ class MMseqs:
         """
         return cls(Program.find(), folder)
 
+    def told_before(self, database: str, files: Sequence[Path], search: Search) -> list[str]:
+        """What is worth telling before a search: that it begins with what takes long and is done once."""
+        if search.recipe in (COLABFOLD, COLABFOLD_PAIRED) or not lacking(files, self.program, self.folder):
+            return []
+        size = sum(path.stat().st_size for path in files)
+        index = f" and its index, about {INDEX_BYTES_PER_BYTE * size / 1e9:.0f} GB" if size >= INDEXED_FROM else ""
+        return [f"once: making the mmseqs database of {database}{index}"]
+
     def search(self, queries: Sequence[str], shards: Sequence[Path], search: Search, executor: Executor) -> list[Found]:
         """See `Tool.search`; of ColabFold's databases, the shard is the index file of UniRef30."""
         found = [Found() for _ in queries]
@@ -78,6 +96,9 @@ class MMseqs:
         place = self.folder / FOLDER
         try:
             place.mkdir(parents=True, exist_ok=True)
+            for left in place.glob(".work-*"):  # of runs that were killed
+                if left.stat().st_mtime < time.time() - LEFT_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
             folder = Path(tempfile.mkdtemp(prefix=".work-", dir=place))
         except OSError as error:
             raise SearchError(

@@ -6,7 +6,7 @@ Knows files and the program; not what is searched for.
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +42,22 @@ def prepared(
     Raises:
         SearchError: the program fails, or there is no room.
     """
-    name = f"{identity(Database('', (fasta,)), folder)}-{program.version[:12]}"
-    place = folder / FOLDER / name
+    place = _place(fasta, program, folder)
     if not (place / "about.json").is_file():
-        with Cache(folder / FOLDER).locked(name):
+        with Cache(folder / FOLDER).locked(place.name):
             if not (place / "about.json").is_file():
                 _make(fasta, place, program, threads, check)
     about = json.loads((place / "about.json").read_text())
     return Prepared(place / "db", about["sequences"], about["indexed"])
+
+
+def lacking(files: Sequence[Path], program: Program, folder: Path) -> list[Path]:
+    """The FASTA files whose databases are to be made."""
+    return [path for path in files if not (_place(path, program, folder) / "about.json").is_file()]
+
+
+def _place(fasta: Path, program: Program, folder: Path) -> Path:
+    return folder / FOLDER / f"{identity(Database('', (fasta,)), folder)}-{program.version[:12]}"
 
 
 def _make(fasta: Path, place: Path, program: Program, threads: int, check: Callable[[], None]) -> None:

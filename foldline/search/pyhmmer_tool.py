@@ -39,6 +39,10 @@ class PyHmmer:
         self.version = version("pyhmmer")
         self.block_residues = block_residues
 
+    def told_before(self, database: str, files: Sequence[Path], search: Search) -> Sequence[str]:
+        """See `Tool.told_before`."""
+        return ()
+
     def search(self, queries: Sequence[str], shards: Sequence[Path], search: Search, executor: Executor) -> list[Found]:
         """See `Tool.search`."""
         kind = search.recipe.kind

@@ -240,6 +240,9 @@ class ShardQueue:
         if group.left:
             fetch(group.source.database, self.say)
             self.begun += [(group.name, one.chain.sequence) for one in group.lacking]
+            tool = self.tool_of(group.source.search.recipe.kind)
+            for told in tool.told_before(group.name, group.source.database.files, group.source.search):
+                self.say(told)
             self.say(f"searching {group.name} for {_count(len(group.lacking))}")
         return group
 

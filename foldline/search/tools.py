@@ -23,6 +23,10 @@ class Tool(Protocol):
     version: str
     together: bool
 
+    def told_before(self, database: str, files: Sequence[Path], search: Search) -> Sequence[str]:
+        """What is worth telling before a search of a database, such as that an index is made first."""
+        return ()
+
     def search(self, queries: Sequence[str], shards: Sequence[Path], search: Search, executor: Executor) -> list[Found]:
         """What each query finds in a database, given as one file or as its shards.
 
