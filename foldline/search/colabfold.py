@@ -4,6 +4,7 @@ Requests are repeated by urllib3 within bounds; one ticket is open at a time. Kn
 """
 
 import io
+import lzma
 import random
 import re
 import tarfile
@@ -87,15 +88,19 @@ class Server:
 
     def _results(self, path: str, sequences: Sequence[str], mode: str, names: tuple[str, ...]) -> dict[str, str]:
         query = "".join(f">{FIRST + number}\n{sequence}\n" for number, sequence in enumerate(sequences))
-        with _ONE_AT_A_TIME:
+        while not _ONE_AT_A_TIME.acquire(timeout=0.5):
+            self.check()
+        try:
             packed = _Ticket(self).packed(path, query, mode)
+        finally:
+            _ONE_AT_A_TIME.release()
         return self._unpacked(packed, names)
 
     def _unpacked(self, packed: bytes, names: tuple[str, ...]) -> dict[str, str]:
         """Files of a tar archive; others in it are not touched."""
         found: dict[str, str] = {}
         try:
-            with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
+            with tarfile.open(fileobj=io.BytesIO(packed), mode="r:*") as tar:
                 for member in tar:
                     name = member.name.removeprefix("./")
                     if name not in names or not member.isfile():
@@ -105,8 +110,8 @@ class Server:
                     file = tar.extractfile(member)
                     assert file is not None
                     found[name] = file.read().decode("utf-8", errors="replace")
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise self._unusable(f"what is no tar archive ({_one_line(error)})") from error
+        except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise self._unusable("what is no tar archive") from error
         missing = [name for name in names if name not in found]
         if missing:
             raise self._unusable(f"an archive without {' and '.join(missing)}")

@@ -95,7 +95,7 @@ def test_what_fails_for_a_while_is_repeated(fake: Fake) -> None:
         ({"GET ticket": ["RUNNING", "ERROR"]}, "could not search for the sequences"),
         ({"POST ticket": ["MAINTENANCE"]}, "is under maintenance: run again later"),
         ({"result": ["drop"]}, r"gives no answer \(.*\): check the network and server in \[search\]"),
-        ({"result": [b""]}, r"answers with what is no tar archive \(empty file\): check server"),
+        ({"result": [b""]}, r"answers with what is no tar archive: check server"),
     ],
 )
 def test_failures_are_told(fake: Fake, script: dict[str, list[object]], said: str) -> None:
