@@ -80,7 +80,8 @@ def read_chain(block: gemmi.cif.Block, author: str) -> TemplateChain:
         UnusableChainError: there is none.
     """
     names = block.find_values("_atom_site.auth_asym_id")
-    rows = [i for i, name in enumerate(names) if name.strip("'\"") == author]
+    written = (author, f"'{author}'", f'"{author}"')
+    rows = [i for i, name in enumerate(names) if name in written]
     proteins = _proteins(block)
     columns = {item: _items(block, f"_atom_site.{item}", rows) for item in _READ}
     label = next((name for name in reversed(list(proteins)) if name in set(columns["label_asym_id"])), None)
@@ -205,14 +206,14 @@ def _chem_comp(block: gemmi.cif.Block, made: gemmi.cif.Block, names: set[str]) -
 
 
 def _scheme(made: gemmi.cif.Block, chain: TemplateChain, names: list[str]) -> None:
-    """Which residues have coordinates, and what the author calls them."""
+    """What the author calls the residues with atoms; the others have no number, which might be that of another."""
     items = ("asym_id", "entity_id", "seq_id", "mon_id", "pdb_seq_num", "auth_seq_num", "pdb_strand_id")
     items += ("pdb_ins_code", "hetero")
     loop = made.init_loop("_pdbx_poly_seq_scheme.", list(items))
     numbers = {atom.place: atom.number for atom in chain.atoms}
     for place, name in enumerate(names):
         _, number, insertion = numbers.get(place, ("", "", ""))
-        called = [number or str(place + 1), number or "?", gemmi.cif.quote(chain.author), insertion or "."]
+        called = [number or ".", number or "?", gemmi.cif.quote(chain.author), insertion or "."]
         loop.add_row([chain.label, chain.entity, str(place + 1), name, *called, "n"])
 
 

@@ -183,7 +183,8 @@ def chain_mmcif(block: gemmi.cif.Block, author_chain: str) -> str:
     """
     table = block.find("_atom_site.", ["label_asym_id", "label_entity_id"])
     names, numbers = (block.find_values(f"_atom_site.{item}") for item in ("auth_asym_id", "label_seq_id"))
-    polymer = (i for i, name in enumerate(names) if name.strip("'\"") == author_chain and numbers[i] not in ".?")
+    written = (author_chain, f"'{author_chain}'", f'"{author_chain}"')
+    polymer = (i for i, name in enumerate(names) if name in written and numbers[i] not in ".?")
     at = next(polymer, None) if len(table) == len(names) == len(numbers) else None
     if at is None:
         raise InputError(f"the structure has no chain {author_chain!r}", path=f"{block.name}.cif")
