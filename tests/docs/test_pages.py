@@ -43,8 +43,13 @@ NOT_RUN: dict[tuple[str, str], str] = {
         "docs/output.md",
         "foldline predict out/failed_jobs.json --out out --max-memory 40GB",
     ): "it needs jobs that failed",
+    ("docs/cluster.md", "pip install foldline[ray]"): "it downloads",
+    ("docs/cluster.md", "ray start --head --port=6379"): "it starts a cluster",
+    ("docs/cluster.md", "ray start --address=HOST:6379"): "it needs a cluster",
+    ("docs/cluster.md", "foldline search jobs/ --out out --ray auto"): "it needs a cluster",
+    ("docs/cluster.md", "foldline predict jobs/ --out out --ray auto"): "it needs a cluster",
 }
-OF_OTHERS = {"--domZ", "--uniref90_z_value"}  # options of HMMER and of AlphaFold 3
+OF_OTHERS = {"--domZ", "--uniref90_z_value", "--head"}  # options of HMMER, of AlphaFold 3 and of Ray
 named_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
