@@ -64,6 +64,8 @@ class SearchSettings:
         _one_of(values.get("tool", "auto"), "tool", TOOLS)
         _check_tool(values)
         _one_of(values.get("template_rules", "auto"), "template_rules", TEMPLATE_RULES)
+        if not isinstance(values.get("family", ""), str):
+            raise _bad("family", values["family"], 'the name of a family, such as "protenix"')
         _one_of(values.get("on_rna_timeout", "continue"), "on_rna_timeout", ("continue", "stop"))
         if not isinstance(values.get("inline", False), bool):
             raise _bad("inline", values["inline"], "true or false")

@@ -180,6 +180,8 @@ def test_sharding_refuses_what_cannot_be_split(made: dict[str, Path], tmp_path: 
         ({"inline": 1}, "give true or false"),
         ({"threads": 0}, "give a whole number of at least 1"),
         ({"rna_minutes": "long"}, "give a number above 0"),
+        ({"family": 3}, "give the name of a family"),
+        ({"template_rules": "mine"}, "give auto, alphafold3 or protenix"),
         ({"max_template_date": "2021"}, "give a date such as 2021-09-30"),
         ({"roots": [3]}, "search.roots: 3 is not possible here: give the path of a folder"),
     ],
