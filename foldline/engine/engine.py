@@ -33,6 +33,7 @@ from foldline.weights.load import open_model
 from foldline.weights.registry import checkpoint_path
 
 if TYPE_CHECKING:
+    from foldline.chem.component import Component
     from foldline.features.featuriser import Featuriser
     from foldline.inputs import Job
     from foldline.outputs.layout import SampleWriter
@@ -203,6 +204,7 @@ class Engine:
             atom_to_token=featurised.made.features.atom_to_token,
             components=components.with_user(featurised.user) if featurised.user else components,
             provenance=Provenance(__version__, self.model, self.checkpoint_sha256),
+            ligands=_smiles_components(prepared.job),
         )
         return SampleWriter(directory, what, fingerprint=prepared.fingerprint)
 
@@ -280,6 +282,15 @@ class Engine:
         options += [str(self._dtype()), self.device.type, None if draws is None else draws.digest]
         text = json.dumps([data_json, options, self.checkpoint_sha256, __version__])
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _smiles_components(job: "Job") -> "dict[str, Component]":
+    """Components of the ligands that are given as SMILES, which no dictionary has."""
+    from foldline.chem.smiles import component_of_text
+
+    given = [entity for entity in job.entities if getattr(entity, "smiles", None) is not None]
+    codes = {f"LIG_{entity.ids[0]}": str(entity.smiles) for entity in given}  # type: ignore[union-attr]
+    return {code: component_of_text(text, code) for code, text in codes.items()}
 
 
 def _device(name: str) -> torch.device:

@@ -12,16 +12,18 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from foldline.chem.component import Component
 from foldline.errors import InputError
 from foldline.outputs.confidences import confidences_json, summary_json
 from foldline.outputs.disorder import fraction_disordered
 from foldline.outputs.mmcif import ComponentSource, ModelWriter
 from foldline.outputs.modelcif import Provenance
+from foldline.outputs.stereo import stereocentres
 from foldline.structure.atoms import Topology
 from foldline.tensors.results import Embeddings, Samples
 
@@ -40,6 +42,7 @@ class PredictedJob:
     atom_to_token: np.ndarray  # int32 [N_atom], without padding
     components: ComponentSource
     provenance: Provenance
+    ligands: Mapping[str, Component] = field(default_factory=dict)  # what `components` lacks: those given as SMILES
 
     def __post_init__(self) -> None:
         if not self.name or self.name in (".", "..") or Path(self.name).name != self.name or "\\" in self.name:
@@ -53,6 +56,7 @@ class WrittenSample:
     seed: int
     sample: int
     ranking_score: float
+    inverted: list[str] = field(default_factory=list)  # stereocentres, chain:residue:atom
 
     @property
     def folder(self) -> str:
@@ -71,6 +75,9 @@ class SampleWriter:
         """`directory` is the job's own folder; it is made when it does not exist."""
         self.directory, self.job, self.fingerprint = Path(directory), job, fingerprint
         self._model_writer = ModelWriter(job.topology, job.components, name=job.name, provenance=job.provenance)
+        self._stereocentres = stereocentres(
+            job.topology, lambda code: job.ligands.get(code) or job.components.get(code)
+        )
         self._journal = self.directory / f".{job.name}_progress.json"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.written: list[WrittenSample] = self._resumed()
@@ -99,7 +106,8 @@ class SampleWriter:
         """Write the sample at `place` of `samples`. Raises NonFiniteOutput before anything of it is written."""
         confidences, coordinates = samples.confidences[place], samples.coordinates[place]
         samples.require_finite(place)
-        record = WrittenSample(samples.seed, samples.first + place, float(confidences.ranking_score))
+        inverted = self._stereocentres.inverted(coordinates)
+        record = WrittenSample(samples.seed, samples.first + place, float(confidences.ranking_score), inverted)
         if self.is_written(record.seed, record.sample):
             return record
         job = self.job
@@ -148,10 +156,15 @@ class SampleWriter:
             write_atomically(Path(f"{top}_{part}"), _pieces(Path(f"{self._stem(best)}_{part}")))
         write_atomically(Path(f"{top}_data.json"), [data_json.encode()])
         write_atomically(Path(f"{top}_ranking_scores.csv"), [ranking_csv(self.written)])
-        record = dict(run) | {"best": asdict(best), "fingerprint": self.fingerprint}
+        record = dict(run) | {"best": _score(best), "stereocentres": self._stereo(), "fingerprint": self.fingerprint}
         write_atomically(Path(f"{top}_run.json"), [json.dumps(record, indent=1, allow_nan=False).encode()])
         self._journal.unlink(missing_ok=True)
         return best
+
+    def _stereo(self) -> dict[str, object]:
+        """How many stereocentres there are, and which are inverted in which samples."""
+        found = [_place(record) | {"atoms": record.inverted} for record in self.written if record.inverted]
+        return {"count": len(self._stereocentres.names), "inverted": found}
 
     def _embeddings(self, seed: int) -> Path:
         return self.directory / f"seed-{seed}_embeddings" / f"{self.job.name}_seed-{seed}_embeddings.npz"
@@ -166,6 +179,14 @@ class SampleWriter:
             return []
         records = [WrittenSample(**sample) for sample in state["samples"]]
         return [r for r in records if all(Path(f"{self._stem(r)}_{part}").is_file() for part in PARTS)]
+
+
+def _place(record: WrittenSample) -> dict[str, object]:
+    return {"seed": record.seed, "sample": record.sample}
+
+
+def _score(record: WrittenSample) -> dict[str, object]:
+    return _place(record) | {"ranking_score": record.ranking_score}
 
 
 def write_prediction(

@@ -5,10 +5,8 @@ import re
 from pathlib import Path
 
 CASES = [f"a{number:02d}" for number in range(1, 66)]
-NOT_APPLICABLE: dict[str, str] = {
-    "a60": "kernels are chosen before a job in tests/ops; there is none yet that a GPU could abort",
-    "a63": "stereocentres of a result are not compared with the input's",
-}
+# A59 is not run to its end and A60 not on a GPU: 4,504 tokens take a CPU hours, and there is no kernel of our own yet.
+NOT_APPLICABLE: dict[str, str] = {}
 
 
 def test_every_case_has_a_test_or_a_reason() -> None:

@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_jobs import ccd, job, protein
+from small_jobs import ccd, dna, job, protein, smiles
 from upstream_layout import small_network, state
 
 from foldline.confidence import has_clash
+from foldline.engine.plan import Sizes, plan
+from foldline.models.spec import PROTENIX_V1
+from foldline.ops import linear
 from foldline.outputs.claims import Claim, Claims
 
 Command = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
 ION = ccd("ZN")
+ENANTIOMERS = {"left": "C[C@@H](O)[C@H](N)C(=O)O", "right": "C[C@H](O)[C@@H](N)C(=O)O"}
 
 
 def no_nan(folder: Path) -> bool:
@@ -257,6 +261,39 @@ def test_a59_overlapping_copies_are_flagged() -> None:
     assert not has_clash(x, chain, chain != 5), "ligands and ions are not looked at"
 
 
+def test_a59_the_job_itself_can_be_planned(featurised: Callable[..., Any]) -> None:
+    """4,504 tokens: eight chains of 280 residues, two strands of DNA, 32 magnesium ions."""
+    chains = protein("MKTAYIAKQR" * 28, [f"A{letter}" for letter in "ABCDEFGH"])
+    strands = [dna("ACGT" * 279, "Y"), dna("ACGT" * 279, "Z")]
+    ions = {"ligand": {"id": [f"M{a}{b}" for a in "ABCD" for b in "ABCDEFGH"], "ccdCodes": ["MG"]}}
+    features = featurised(job(chains, *strands, ions)).features
+    assert features.n_token == 4504 and len(set(features.asym_id.tolist())) == 42
+    sizes = Sizes(4504, features.n_atom, features.sizes["N_msa"])
+    chosen = plan(sizes, PROTENIX_V1, 40 * 10**9, dtype=torch.bfloat16, device="cuda")
+    assert chosen.trunk_dtype == torch.bfloat16 and chosen.peak_bytes <= 40 * 10**9
+
+
+def test_a60_a_library_that_cannot_be_used_is_replaced_before_a_job(
+    outcome: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products go through oneDNN where PyTorch has it and the processor is known to gain; the answer is the same."""
+    real = linear._has_onednn()
+    for owner, name, gives in (
+        (torch.backends.mkldnn, "is_available", lambda: False),
+        (torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, gives)
+            assert not linear._has_onednn()
+    assert outcome(job(protein("MKTAYIAK"), name="with")).code == 0
+    monkeypatch.setattr(linear, "_ONEDNN", False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    done = outcome(job(protein("MKTAYIAK"), name="without"))
+    assert done.code == 0 and linear._has_onednn() == real
+    one, other = (np.array(done.json(name, "confidences")["pae"]) for name in ("with", "without"))
+    assert np.abs(one - other).max() <= 0.1, "one step of the last digit that is written"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a61_a_gpu_that_is_not_there(outcome: Command) -> None:
     for device in ("cuda", "cuda:3"):
@@ -285,6 +322,24 @@ def test_a62_checkpoints_that_cannot_be_used(outcome: Command, checkpoint: Path,
         assert not list(done.folder.rglob("*.cif"))
     assert gone.removeprefix("module.") in said["missing"], said["missing"]
     assert "torn.pt" in said["torn"] and "foreign.pt" in said["foreign"]
+
+
+def test_a63_inverted_centres_are_reported(
+    outcome: Command, featurised: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that gives one enantiomer whatever is asked for: right for one job, inverted for the other."""
+    from foldline.engine import runner
+
+    left, right = (job(smiles(text), name=name) for name, text in ENANTIOMERS.items())
+    x = torch.from_numpy(featurised(left).topology.ref_pos)
+    monkeypatch.setattr(runner, "sample", lambda *given, **_: x.expand(len(given[2]), 2, -1, -1).clone())
+    done = outcome([left, right], "--samples", "2")
+    assert done.code == 0, done.err
+    assert done.json("left", "run")["stereocentres"] == {"count": 2, "inverted": []}
+    found = done.json("right", "run")["stereocentres"]
+    assert found["count"] == 2 and [one["sample"] for one in found["inverted"]] == [0, 1]
+    assert {len(one["atoms"]) for one in found["inverted"]} == {2}
+    assert all(atom.startswith("L:1:C") for one in found["inverted"] for atom in one["atoms"])
 
 
 def test_a64_restraints_are_refused(refused: Callable[..., str]) -> None:
