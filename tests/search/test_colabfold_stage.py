@@ -13,11 +13,12 @@ from test_colabfold import QUICK
 
 from foldline.cli import main
 from foldline.errors import SearchError
-from foldline.execute import InProcess
+from foldline.execute import Event, InProcess
 from foldline.features.pairing import pair_rows, species_of
 from foldline.inputs import read_text
 from foldline.inputs.job import Job, Polymer, Text
 from foldline.search import stage
+from foldline.search.ahead import job_search
 from foldline.search.colabfold import Server
 from foldline.search.jobs import searched
 from foldline.search.rows import parse_a3m
@@ -108,6 +109,29 @@ def test_only_what_lacks_alignments_is_sent(fake: Fake, tmp_path: Path, queries:
     assert len(parse_a3m(texts(found)[3][0]).rows) > 3  # RNA, searched for here
     assert found.entities[3].paired_msa is None  # type: ignore[union-attr]
     assert ("rfam", queries["rna"][1]) in one.searched
+
+
+def test_jobs_of_a_run_ask_when_it_is_their_turn(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queries: dict[str, list[str]]
+) -> None:
+    monkeypatch.setattr(stage, "Server", lambda url, pace, check: Server(url, QUICK, check))
+    rna = write(tmp_path / "rfam.fasta", "rna", queries["rna"])
+    jobs = [job("one", A, B), job("two", B, ("rna", queries["rna"][0]), A)]
+    table = {"tool": "colabfold", "server": fake.url, "databases": {"rfam": str(rna)}, "threads": 1}
+    told: list[Event] = []
+    search = job_search(table, tmp_path, jobs, progress=told.append)
+    assert search is not None
+    found = [search(one, told.append) for one in jobs]
+    search.close()
+    assert [mode for _, mode, _ in fake.sent] == ["env", "pairgreedy"]
+    assert texts(found[0]) == [texts(found[1])[2], texts(found[1])[0]]
+    assert [event.job for event in told if "asking" in event.message] == ["one", "one"]
+    fake.script = {"POST ticket": ["MAINTENANCE"]}
+    again = job_search(table, tmp_path, [job("three", C)])
+    assert again is not None
+    with pytest.raises(SearchError, match="maintenance"):
+        again(job("three", C), told.append)
+    again.close()
 
 
 def test_rna_without_a_database_is_an_error_before_anything_is_sent(fake: Fake, tmp_path: Path) -> None:

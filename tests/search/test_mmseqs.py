@@ -295,7 +295,7 @@ def test_colabfold_s_databases(
         assert kinds == sorted(kinds, reverse=True)  # UniRef30's, then the environment's
         assert min(kinds.count("UniR"), kinds.count("MGYP")) > 5
         assert {len(row.translate(LOWER)) for row in (*unpaired.rows, *paired.rows)} == {len(chain.sequence)}
-        assert len(paired.rows) > 5
+        assert len(paired.rows) > 3
         for header in paired.headers[1:]:
             accession, taxon = re.fullmatch(r"(UniRef100_\w+)_(\d+)/\d+-\d+", header).groups()  # type: ignore[union-attr]
             assert species[accession] == int(taxon)
@@ -391,7 +391,7 @@ def test_from_the_command_line(
         protein = chain["protein"]
         paired = parse_a3m(read_text(Text(path=Path(protein["pairedMsaPath"])), "a"))
         assert species_of([paired.headers[1].encode()])[0]
-        assert len(paired.rows) > 5
+        assert len(paired.rows) > 3
         depths.append(len(parse_a3m(read_text(Text(path=Path(protein["unpairedMsaPath"])), "a")).rows))
     assert len(parse_a3m(read_text(Text(path=Path(first["sequences"][3]["rna"]["unpairedMsaPath"])), "a")).rows) > 1
     assert min(depths) > 15
