@@ -1,4 +1,7 @@
-"""A cluster of two nodes on this machine, with one core each, for all tests of this folder."""
+"""A cluster of two nodes on this machine, with one core each, for all tests of this folder.
+
+One of them says that it has two GPUs: Ray then counts them and sets what they are called for, and that is all.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ def cluster() -> Iterator[Any]:
 
     made = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False},
+        head_node_args={"num_cpus": 1, "num_gpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False},
     )
     try:
         made.add_node(num_cpus=1, object_store_memory=STORE_BYTES)

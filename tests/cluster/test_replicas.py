@@ -61,6 +61,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
     )
 
 
+def place_of(settings: EngineConfig) -> About:
+    """Of this worker, with the GPUs that are its own."""
+    import ray
+
+    return About(
+        ray.get_runtime_context().get_node_id(), os.getpid(), f"{settings.device} {ray.get_gpu_ids()}", "protenix"
+    )
+
+
 class Talking:
     """A replica without a network: jobs end as their names say, in as many events as they have letters."""
 
@@ -70,7 +79,7 @@ class Talking:
     def start(self, settings: EngineConfig) -> About:
         if settings.model == "none.pt":
             raise WeightsError("there is no checkpoint none.pt")
-        return About("here", os.getpid(), "cpu", "protenix")
+        return place_of(settings)
 
     def predict(self, jobs: list[Job], out: Path, mark: Path) -> None:
         self.real._messages.put(Event(jobs[0].name, "features"))
@@ -100,7 +109,7 @@ def talking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def one_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foldline.cluster.replicas, "nodes", lambda ray: nodes(ray)[:1])
+    monkeypatch.setattr(foldline.cluster.replicas, "nodes", lambda ray: [replace(nodes(ray)[0], gpus=0)])
 
 
 def named(*names: str) -> list[Job]:
@@ -163,6 +172,16 @@ def test_shares_ends_and_a_job_that_kills(ray: Any, talking: None, settings: Eng
     assert "3 replicas died while the job was with them" in str(lost.error)
     died = [event.message for event in events if " died (" in event.message]
     assert len(died) == 3 and sum("killer is done again" in line for line in died) == 2
+
+
+def test_one_replica_for_each_gpu_and_none_elsewhere(ray: Any, talking: None, settings: EngineConfig) -> None:
+    with Replicas(ray, replace(settings, device="auto")) as replicas:
+        while len(replicas.processes) < 2:
+            replicas.wait()
+        found = [place.about for place in replicas._places if place.about is not None]
+    assert sorted(one.device for one in found) == ["cuda [0]", "cuda [1]"]
+    (with_gpus,) = [node.key for node in nodes(ray) if node.gpus]
+    assert {one.node for one in found} == {with_gpus}
 
 
 def test_what_cannot_be_begun_is_an_error(ray: Any, talking: None, one_node: None, settings: EngineConfig) -> None:
