@@ -127,6 +127,19 @@ def test_the_limit_counts_the_query(tool: MMseqs, made: dict[str, Path], queries
     assert tool.align(query, whole, few).headers[1:] == tool.align(query, whole, search).headers[1:4]
 
 
+def test_what_decides_rows_decides_the_key(
+    program: Program, tmp_path: Path, made: dict[str, Path], queries: dict[str, list[str]]
+) -> None:
+    asked = []
+    for changes in ({}, {"sensitivity": 4}, {"iterations": 2}, {"iterations": 2}, {"tool": "pyhmmer"}):
+        table = {"tool": "mmseqs", "threads": 1, "databases": {"uniref90": str(made["protein"])}} | changes
+        with InProcess(1) as executor:
+            searcher = Searcher(SearchSettings.make(table), tmp_path, executor)
+            searcher.alignments([Chain("protein", queries["protein"][0])])
+        asked.append(len(searcher.searched))
+    assert asked == [1, 1, 1, 0, 1]
+
+
 def test_a_database_is_made_once_and_again_when_it_changes(
     program: Program, tmp_path: Path, queries: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +298,9 @@ def test_colabfold_s_databases(
     assert searcher.searched == begun
     assert begun == [(name, query) for name in ("colabfold", "colabfold species") for query in queries["protein"]]
     taxa = []
+    texts = dict(entry for name in ("u.fasta", "e.fasta") for entry in records(folder / name))
+    known = str.maketrans("UB", "XD")  # what result2msa writes of letters that mmseqs does not know
+    texts = {header.split()[0]: text.translate(known) for header, text in texts.items()}
     for chain in chains:
         assert found[chain].notes == ()
         unpaired, paired = (
@@ -296,6 +312,9 @@ def test_colabfold_s_databases(
         assert min(kinds.count("UniR"), kinds.count("MGYP")) > 5
         assert {len(row.translate(LOWER)) for row in (*unpaired.rows, *paired.rows)} == {len(chain.sequence)}
         assert len(paired.rows) > 3
+        for header, row in zip(unpaired.headers[1:], unpaired.rows[1:], strict=True):
+            name, start, end = re.fullmatch(r"(\S+)/(\d+)-(\d+)", header).groups()  # type: ignore[union-attr]
+            assert row.upper().replace("-", "") == texts[name][int(start) - 1 : int(end)]
         for header in paired.headers[1:]:
             accession, taxon = re.fullmatch(r"(UniRef100_\w+)_(\d+)/\d+-\d+", header).groups()  # type: ignore[union-attr]
             assert species[accession] == int(taxon)
