@@ -188,3 +188,39 @@ def test_a_child_ends_with_its_parent() -> None:
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_items_come_as_they_end() -> None:
+    gate = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            assert gate.wait(30)
+        elif number == 2:
+            raise ValueError("two")
+        return number
+
+    found = []
+    with InProcess(2) as executor:
+        for item, future in executor.each(work, range(5)):
+            assert future.done()
+            found.append((item, future.exception() and "failed"))
+            if len(found) == 4:
+                gate.set()
+    assert found == [(1, None), (2, "failed"), (3, None), (4, None), (0, None)]
+
+
+@pytest.mark.parametrize("way", ["map", "each"])
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_a_check_ends_the_work(ahead: int, way: str) -> None:
+    checked, ran = [], []
+
+    def check() -> None:
+        checked.append(None)
+        if len(checked) == 3:
+            raise Stopped
+
+    with InProcess(ahead, check=check) as executor, pytest.raises(Stopped):
+        for _ in getattr(executor, way)(ran.append, range(9)):
+            pass
+    assert set(ran) <= {0, 1} and len(checked) == 3

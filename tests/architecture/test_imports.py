@@ -109,6 +109,17 @@ def test_imports_go_down_only() -> None:
     assert not faults, "\n".join(faults)
 
 
+def test_ray_is_imported_in_one_room_and_late() -> None:
+    for path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        early = set(ast.iter_child_nodes(tree))
+        for node in ast.walk(tree):
+            named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == "ray" for name in named):
+                assert path.parent.name == "cluster" and node not in early, f"{path}: line {node.lineno}"
+
+
 @pytest.mark.parametrize(
     ("room", "text", "good"),
     [
