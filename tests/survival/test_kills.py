@@ -32,7 +32,7 @@ def test_kills_at_random_moments_lose_nothing(tormentor: Tormentor) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_run_that_is_asked_to_end_goes_on_later(tormentor: Tormentor, number: signal.Signals, code: int) -> None:
-    """The one that is sent SIGTERM is a new interpreter; all others are forks, whose lives are as long as their work."""
+    """The one that is sent SIGTERM is a new interpreter; all others are forks, whose lives are all work."""
     out, begin = f"asked-{number.name}", start if number == signal.SIGTERM else Forked
     process = begin(tormentor.folder, tormentor.checkpoint, out, *ALONE)
     while process.poll() is None and not list((tormentor.folder / out).glob("*/seed-*")):
