@@ -7,7 +7,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
-from foldline.cluster.session import nodes
+from foldline.cluster.session import nodes, signals_later
 from foldline.errors import WorkerLost
 from foldline.execute import go_on
 
@@ -59,7 +59,8 @@ class RayExecutor:
         narrow: float | None = None  # since when no node has been large enough
 
         def submit(item: Item, number: int) -> None:
-            running[remote.options(num_cpus=self._cores(item)).remote(function, item)] = item, number
+            with signals_later():
+                running[remote.options(num_cpus=self._cores(item)).remote(function, item)] = item, number
 
         try:
             while True:

@@ -17,7 +17,7 @@ from typing import Any
 from foldline.cluster.executor import POLL_SECONDS, TRIES, cores_of_search, search_executor
 from foldline.cluster.feed import Feed, Handed
 from foldline.cluster.replica import About, End, Replica, Unfit
-from foldline.cluster.session import Node, nodes
+from foldline.cluster.session import Node, nodes, signals_later
 from foldline.config import EngineConfig
 from foldline.engine import Prediction
 from foldline.engine.schedule import BUCKETS, in_order
@@ -49,6 +49,11 @@ class _Place:
     def is_idle(self) -> bool:
         """Whether it could be given jobs."""
         return self.about is not None and self.answer is None
+
+    def listen(self) -> None:
+        """Ask what has happened."""
+        with signals_later():
+            self.answer = self.actor.take.remote(POLL_SECONDS)
 
     def __str__(self) -> str:
         """Where it is in words."""
@@ -184,8 +189,9 @@ class Replicas:
             stage="infer",
         )
         kind = self._ray.remote(num_cpus=0, num_gpus=int(gpu), max_restarts=0, max_concurrency=CALLS)(Replica)
-        actor = kind.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.key, soft=False)).remote()
-        return actor, actor.start.remote(settings)
+        with signals_later():
+            actor = kind.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.key, soft=False)).remote()
+            return actor, actor.start.remote(settings)
 
     def _round(self, feed: Feed, mark: Path, progress: Progress) -> Iterator[Prediction]:
         """Hand out what there is, and hear what happens within a moment."""
@@ -193,8 +199,9 @@ class Replicas:
         for place in self._places:
             if place.is_idle and (some := feed.take(len(self._places))):
                 place.handed = {one.job.name: one for one in some}
-                place.actor.predict.remote([one.job for one in some], mark.parents[1], mark)
-                place.answer = place.actor.take.remote(POLL_SECONDS)
+                with signals_later():
+                    place.actor.predict.remote([one.job for one in some], mark.parents[1], mark)
+                place.listen()
         if all(place.is_idle for place in self._places):
             feed.wait(POLL_SECONDS)
         for place in self._answered():
@@ -226,7 +233,9 @@ class Replicas:
             place.about, place.answer = answer, None
             return
         ended = any(isinstance(message, End) for message in answer)
-        place.answer = None if ended else place.actor.take.remote(POLL_SECONDS)
+        place.answer = None
+        if not ended:
+            place.listen()
         for message in answer:
             if isinstance(message, Event):
                 progress(message)
@@ -274,8 +283,9 @@ class Replicas:
     def _end_all(self) -> None:
         """Have replicas that are at work end, after what they write."""
         busy = [place for place in self._places if place.about is not None and place.answer is not None]
-        for place in busy:
-            place.actor.ask_to_end.remote()
+        with signals_later():
+            for place in busy:
+                place.actor.ask_to_end.remote()
         late = time.monotonic() + ENDING_SECONDS
         while time.monotonic() < late and any(place.answer is not None for place in busy):
             for place in (one for one in self._answered() if one in busy):
@@ -285,7 +295,9 @@ class Replicas:
                     place.answer = None
                     continue
                 ended = any(isinstance(message, End) for message in answer)
-                place.answer = None if ended else place.actor.take.remote(POLL_SECONDS)
+                place.answer = None
+                if not ended:
+                    place.listen()
 
 
 def _say(progress: Progress, message: str) -> None:

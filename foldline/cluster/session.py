@@ -39,8 +39,43 @@ def load_ray() -> Any:
 
 
 @contextmanager
+def signals_later() -> Iterator[None]:
+    """Handle signals that come in the block after it: a handler that raises in Ray's compiled code breaks that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+class Steady:
+    """Ray's module, whose calls that wait for others are not broken by signals."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._ray, name)
+        if name not in ("get", "wait", "nodes", "kill", "cancel"):
+            return found
+
+        def steady(*values: object, **named: object) -> Any:
+            with signals_later():
+                return found(*values, **named)
+
+        return steady
+
+
+@contextmanager
 def session(address: str) -> Iterator[Any]:
-    """Be connected to a cluster; gives the module. One that this process is connected to already is used and kept.
+    """Be connected to a cluster; gives Ray's module. One that this process is connected to already is used and kept.
 
     Args:
         address: HOST:PORT of the head, or "auto" for the cluster that this machine is a node of.
@@ -50,7 +85,7 @@ def session(address: str) -> Iterator[Any]:
     """
     ray = load_ray()
     if ray.is_initialized():
-        yield ray
+        yield Steady(ray)
         return
     if address != "auto":
         _check(address)
@@ -66,9 +101,10 @@ def session(address: str) -> Iterator[Any]:
     printer = ray._private.worker
     printed, printer._worker_logs_enabled = getattr(printer, "_worker_logs_enabled", True), False
     try:
-        yield ray
+        yield Steady(ray)
     finally:
-        ray.shutdown()
+        with signals_later():
+            ray.shutdown()
         printer._worker_logs_enabled = printed
 
 

@@ -17,8 +17,8 @@ import pytest
 from made_databases import sequence, write
 
 from foldline.cluster.executor import TRIES, RayExecutor, cores_of_search, search_executor
-from foldline.cluster.session import nodes, session
-from foldline.errors import InputError, SearchError, WorkerLost
+from foldline.cluster.session import nodes, session, signals_later
+from foldline.errors import InputError, SearchError, Stopped, WorkerLost
 from foldline.execute import InProcess
 from foldline.inputs import read_text
 from foldline.inputs.job import Job, Polymer, Text
@@ -219,6 +219,23 @@ def test_addresses_that_are_none(monkeypatch: pytest.MonkeyPatch, address: str, 
     monkeypatch.setattr(module, "is_initialized", lambda: False)
     with pytest.raises(InputError, match=message), session(address):
         pass
+
+
+def test_a_signal_waits_for_the_end_of_a_call() -> None:
+    order: list[str] = []
+
+    def handle(number: int, frame: object) -> None:
+        order.append("handled")
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with pytest.raises(Stopped), signals_later():
+            signal.raise_signal(signal.SIGTERM)
+            order.append("call ended")
+        assert order == ["call ended", "handled"] and signal.getsignal(signal.SIGTERM) is handle
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_without_ray_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
