@@ -2,6 +2,7 @@
 
 import torch
 
+from foldline.engine.offload import release_memory
 from foldline.engine.plan import Plan
 from foldline.models import ModelSpec, Network
 from foldline.weights.checkpoint import Checkpoint
@@ -27,8 +28,9 @@ class Residency:
     def bring(self, stage: str, plan: Plan) -> None:
         """Have a stage's weights on the device: beside those of all other stages, or in their place."""
         if plan.staged_weights:
-            for other in STAGES.keys() - {stage}:
-                self._drop(other)
+            dropped = [self._drop(other) for other in STAGES.keys() - {stage}]
+            if any(dropped) and self.device.type == "cpu":
+                release_memory(self.device)  # the heap keeps what is freed, more than half of the weights
         for each in (stage,) if plan.staged_weights else STAGES:
             dtype = plan.dtype_of(f"{each}.z")
             if self._loaded.get(each) != dtype:
@@ -36,8 +38,10 @@ class Residency:
                 load_parameters(self.network, self.checkpoint, STAGES[each], dtype_of=plan.dtype_of, device=self.device)
                 self._loaded[each] = dtype
 
-    def _drop(self, stage: str) -> None:
-        """Give a stage's weights back."""
-        if self._loaded.pop(stage, None) is not None:
-            for name in STAGES[stage]:
-                self.network.get_submodule(name).to("meta")
+    def _drop(self, stage: str) -> bool:
+        """Give a stage's weights back; whether they were there."""
+        if self._loaded.pop(stage, None) is None:
+            return False
+        for name in STAGES[stage]:
+            self.network.get_submodule(name).to("meta")
+        return True
