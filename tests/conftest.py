@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,6 +14,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real inputs is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fidelity() -> ModuleType:
+    """scripts/fidelity_features.py as a module."""
+    path = Path(__file__).resolve().parents[1] / "scripts" / "fidelity_features.py"
+    spec = importlib.util.spec_from_file_location("fidelity_features", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

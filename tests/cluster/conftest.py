@@ -32,3 +32,13 @@ def cluster() -> Iterator[Any]:
         yield SimpleNamespace(address=made.address, cluster=made)
     finally:
         made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray(cluster: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The module, connected to the cluster."""
+    from foldline.cluster.session import session
+
+    with session(cluster.address) as module:
+        module.cloudpickle.register_pickle_by_value(request.module)  # workers cannot import the tests
+        yield module

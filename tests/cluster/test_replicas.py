@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import foldline.cluster.replicas
 from foldline.cluster.feed import MOST_HANDED, Feed, Handed
 from foldline.cluster.replica import About, End, Replica, Unfit
 from foldline.cluster.replicas import Replicas
-from foldline.cluster.session import nodes, session
+from foldline.cluster.session import nodes
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
 from foldline.errors import InputError, Stopped, WeightsError, WorkerLost, WriteError
@@ -43,13 +42,6 @@ def some_jobs(count: int) -> list[Job]:
     jobs, faults = jobs_from_json(json.dumps(written))
     assert not faults
     return jobs
-
-
-@pytest.fixture(scope="module")
-def ray(cluster: Any) -> Iterator[Any]:
-    with session(cluster.address) as module:
-        module.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
-        yield module
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,6 @@ from foldline.search.sharding import shard
 from foldline.search.stage import Searcher
 
 SHARDS = 3
-
-
-@pytest.fixture(scope="module")
-def ray(cluster: Any) -> Iterator[Any]:
-    with session(cluster.address) as module:
-        module.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
-        yield module
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Whole jobs: every array against recorded values of Protenix and, where it is installed, against Protenix itself."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +22,6 @@ JOBS = ("mixed", "7r6r", "9gmw_2", "5sak", "7wux")
 @pytest.fixture(scope="module")
 def components() -> Components:
     return Components.open()
-
-
-@pytest.fixture(scope="module")
-def fidelity() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "fidelity_features.py"
-    spec = importlib.util.spec_from_file_location("fidelity_features", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """Protenix's rules for templates: against Protenix itself, against its recorded choice, and filter by filter."""
 
 import datetime
-import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -161,7 +160,7 @@ def real_cases(shared_data: Path) -> list[Case]:
 
 @pytest.mark.upstream
 def test_real_templates_equal_upstream(
-    shared_data: Path, upstream_python: Path, kalign: Kalign, tmp_path: Path
+    shared_data: Path, upstream_python: Path, kalign: Kalign, fidelity: ModuleType, tmp_path: Path
 ) -> None:
     cases = real_cases(shared_data)
     upstream = template_cases.upstream_on(cases, upstream_python, tmp_path)
@@ -172,21 +171,12 @@ def test_real_templates_equal_upstream(
         arrays = arrays_of(str(case["query"]), found)
         named = {f"template_{name}": getattr(arrays, name) for name in ("aatype", "pseudo_beta", "pseudo_beta_mask")}
         named |= {"template_backbone": arrays.backbone, "template_backbone_mask": arrays.backbone_mask}
-        pairs = fidelity().template_pairs(SimpleNamespace(**named))
+        pairs = fidelity.template_pairs(SimpleNamespace(**named))
         np.testing.assert_array_equal(pairs["template_distogram"], upstream[f"{number}.template_distogram"])
         vectors = upstream[f"{number}.template_unit_vector"]
         np.testing.assert_allclose(pairs["template_unit_vector"], vectors, atol=UNIT_VECTOR_TOLERANCE)
         made += len(found)
     assert made >= 10
-
-
-def fidelity() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "fidelity_features.py"
-    spec = importlib.util.spec_from_file_location("fidelity_features", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 PART = homolog(QUERY, 5)  # a homolog, no piece of the query
