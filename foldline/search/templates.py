@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import gemmi
+import numpy as np
 
 from foldline.errors import InputError, SearchError
 from foldline.search.databases import Database, structure_file
@@ -24,6 +25,7 @@ _OF_ENTITY = {"_entity.": "id", "_entity_poly.": "entity_id", "_entity_poly_seq.
 _WHOLE = ("_entry.", "_exptl.", "_pdbx_audit_revision_history.", "_chem_comp.")
 KEPT_ENTRIES = 2  # ten times the size of their files each
 KEPT_CHAINS = 8
+_BYTES, _GAP = "latin-1", ord("-")  # a byte for each letter
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -43,35 +45,40 @@ def stockholm(alignment: Alignment) -> str:
 
     Names are made unique and nothing of them matters to a profile (AF3 data/parsers.py:78-121).
     """
-    widths = [0] * (len(alignment.query) + 1)
-    split = [_pieces(row) for row in alignment.rows]
-    for pieces in split:
-        for at, (_, inserted) in enumerate(pieces):
-            widths[at] = max(widths[at], len(inserted))
+    n_column = sum(not letter.islower() for letter in alignment.query)
+    own = np.minimum(np.arange(n_column + 1), 1)  # letters of a column itself; before the first there is none
+    widths = np.zeros(n_column + 1, int)
+    for row in alignment.rows:
+        inserted = np.bincount(_columns(_letters(row)), minlength=n_column + 1) - own
+        np.maximum(widths, inserted, out=widths)
+    starts = np.cumsum(widths + own) - widths - own  # of each column with what is inserted after it
     lines = ["# STOCKHOLM 1.0", ""]
-    for number, pieces in enumerate(split):
-        text = "".join(
-            column + inserted.upper() + "-" * (width - len(inserted))
-            for (column, inserted), width in zip(pieces, widths, strict=True)
-        )
-        lines.append(f"r{number} {text}")
-    reference = "".join(
-        ("." if column == "-" else "x" if column else "") + "." * width
-        for (column, _), width in zip(split[0], widths, strict=True)
-    )
-    return "\n".join([*lines, f"#=GC RF {reference}", "//", ""])
+    line = np.empty(int((widths + own).sum()), np.uint8)
+    for number, row in enumerate(alignment.rows):
+        letters = _letters(row)
+        columns = _columns(letters)
+        line.fill(_GAP)
+        first = np.searchsorted(columns, columns)  # of the same column
+        line[starts[columns] + np.arange(len(letters)) - first] = np.where(_is_lower(letters), letters - 32, letters)
+        lines.append(f"r{number} {line.tobytes().decode(_BYTES)}")
+    line.fill(ord("."))
+    query = _letters(alignment.query)
+    line[starts[1:][query[~_is_lower(query)] != _GAP]] = ord("x")
+    return "\n".join([*lines, f"#=GC RF {line.tobytes().decode(_BYTES)}", "//", ""])
 
 
-def _pieces(row: str) -> list[tuple[str, str]]:
-    """The columns of a row, each with the letters inserted after it; the first is empty, for those before all."""
-    columns, inserted = [""], [[]]
-    for letter in row:
-        if letter.islower():
-            inserted[-1].append(letter)
-        else:
-            columns.append(letter)
-            inserted.append([])
-    return [(column, "".join(letters)) for column, letters in zip(columns, inserted, strict=True)]
+def _letters(row: str) -> np.ndarray:
+    """The letters [N] of a row, a byte each."""
+    return np.frombuffer(row.encode(_BYTES, "replace"), np.uint8)
+
+
+def _columns(letters: np.ndarray) -> np.ndarray:
+    """Of each letter [N], the column (from 1) that it stands in or is inserted after; 0 is before all."""
+    return np.cumsum(~_is_lower(letters))
+
+
+def _is_lower(letters: np.ndarray) -> np.ndarray:
+    return (letters >= ord("a")) & (letters <= ord("z"))
 
 
 class Structures:
@@ -84,6 +91,11 @@ class Structures:
         self._released: dict[str, datetime.date | None] = {}
         self._blocks: dict[str, gemmi.cif.Block] = {}
         self._chains: dict[tuple[str, str], tuple[str, TemplateStructure]] = {}
+
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """The entries that were looked for, and their files where there are any."""
+        return dict(self._files)
 
     def released(self, pdb_id: str) -> datetime.date | None:
         """When an entry was released; None, and the entry counts as missing, where its file does not say."""
