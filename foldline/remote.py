@@ -1,4 +1,4 @@
-"""Files of object stores and web servers, by URL through fsspec: what is there, and copies of it on this machine.
+"""Files of object stores and web servers, by URL through fsspec: what is there, copies of it here, and files put there.
 
 A copy lies under the hash of its URL, size and version, so that it is never of another content. Knows no formats.
 """
@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http":
 _PACKAGES |= {"abfs": "adlfs", "abfss": "adlfs", "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko"}
 _PACKAGES |= {"hf": "huggingface_hub"}
 _NOT_THERE = (404, 410)  # what web servers answer
+# Stores that have folders, and files that are seen while they are written; elsewhere a file appears when it is whole.
+_OF_FILES = {"file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "arrow_hdfs"}
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(::[^/]*)?://")
 Say = Callable[[str], None]
 
@@ -136,6 +139,106 @@ def read(url: str) -> bytes:
         return bytes(store.cat_file(path))
 
 
+def content(url: str) -> bytes | None:
+    """The content of a file as it is now, None where there is none.
+
+    Raises:
+        RemoteError: the store cannot be asked.
+    """
+    with _understood(url):
+        store, path = _opened(url)
+        _forget(store, path)
+        try:
+            return bytes(store.cat_file(path))
+        except FileNotFoundError:
+            return None
+
+
+def files(url: str) -> dict[str, int]:
+    """All files below a URL as they are now, by their names from there on, and their bytes; none where nothing is.
+
+    Raises:
+        RemoteError: the store cannot be asked.
+    """
+    with _understood(url):
+        store, path = _opened(url)
+        _forget(store, path)
+        try:
+            found = store.find(path, detail=True)
+        except FileNotFoundError:
+            return {}
+        start = f"{path.rstrip('/')}/"
+        below = {name.removeprefix(start): about for name, about in found.items() if name.startswith(start)}
+        return {name: about.get("size") or 0 for name, about in below.items() if about.get("type") != "directory"}
+
+
+def fetch(url: str, target: Path) -> None:
+    """Have a file of a store under another name here, which it takes when it is whole.
+
+    Raises:
+        RemoteError: it cannot be read, or not be written here.
+    """
+    part = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    with _understood(url):
+        store, path = _opened(url)
+        try:
+            store.get_file(path, str(part))
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def check_place(url: str) -> None:
+    """Whether files can be put below a URL, and taken away again: a small one is.
+
+    Raises:
+        RemoteError: they cannot.
+    """
+    if url.partition(":")[0].lower() in ("http", "https") or "::" in url:
+        raise RemoteError(f"{url} can only be read: name a folder of an object store, or one of this machine")
+    probe = f"{url}/.foldline-write-check"
+    write(b"foldline\n", probe)
+    remove(probe)
+
+
+def write(source: Path | bytes, url: str) -> None:
+    """Put a file or some bytes into a store; what was there is replaced, and never seen half-written.
+
+    Raises:
+        RemoteError: the store does not take it.
+    """
+    with _understood(url, "written"):
+        store, path = _opened(url)
+        place = path
+        if _is_of_files(url):
+            store.makedirs(path.rpartition("/")[0], exist_ok=True)
+            folder, _, name = path.rpartition("/")
+            place = f"{folder}/.{name[:200]}.{secrets.token_hex(4)}.tmp"
+        try:
+            if isinstance(source, bytes):
+                store.pipe_file(place, source)
+            else:
+                store.put_file(str(source), place)
+            if place != path:
+                store.mv(place, path)
+        except BaseException:
+            if place != path:
+                with contextlib.suppress(Exception):
+                    store.rm_file(place)
+            raise
+
+
+def remove(url: str) -> None:
+    """Take a file out of a store; nothing happens where it is not there.
+
+    Raises:
+        RemoteError: the store does not let it go.
+    """
+    with _understood(url, "removed"), contextlib.suppress(FileNotFoundError):
+        store, path = _opened(url)
+        store.rm_file(path)
+
+
 def copied(origin: Origin, folder: Path, say: Say = lambda message: None) -> Path:
     """The copy of a file in a folder of copies, made where it is not there; two processes make it once.
 
@@ -241,9 +344,18 @@ class _Source:
 def _fresh(url: str) -> Origin | None:
     """What the store has now, not what was asked before."""
     with _understood(url):
-        store, path = _opened(url)
-        store.invalidate_cache(path.rpartition("/")[0])
+        _forget(*_opened(url))
     return stat(url)
+
+
+def _forget(store: Any, path: str) -> None:
+    """Have a store asked anew, not what was remembered of its answers."""
+    for place in (path, path.rpartition("/")[0]):
+        store.invalidate_cache(place)
+
+
+def _is_of_files(url: str) -> bool:
+    return url.partition(":")[0].lower() in _OF_FILES
 
 
 def _version(about: dict[str, Any]) -> str:
@@ -266,8 +378,8 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _understood(url: str) -> Iterator[None]:
-    """Stores raise errors of their own libraries; each becomes a sentence."""
+def _understood(url: str, done: str = "read") -> Iterator[None]:
+    """Stores raise errors of their own libraries; each becomes a sentence. `done`: what was to be done to the file."""
     try:
         yield
     except RemoteError:
@@ -275,12 +387,12 @@ def _understood(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise RemoteError(f"{url} is not there: check the address") from error
     except PermissionError as error:
-        raise RemoteError(f"{url} may not be read ({_short(error)}): check your credentials for the store") from error
+        raise RemoteError(f"{url} may not be {done} ({_short(error)}): check your credentials for the store") from error
     except ValueError as error:
         raise RemoteError(f"{url} is no address of a store that is known ({_short(error)}): check it") from error
-    except Exception as error:  # of whatever library reads this store
+    except Exception as error:  # of whatever library talks to this store
         raise RemoteError(
-            f"{url} cannot be read ({_short(error)}): check the address, the network and your credentials"
+            f"{url} cannot be {done} ({_short(error)}): check the address, the network and your credentials"
         ) from error
 
 

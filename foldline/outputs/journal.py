@@ -16,9 +16,9 @@ from pathlib import Path
 
 from foldline.errors import FoldlineError, InputError, InternalError
 from foldline.outputs.claims import lists_lock
-from foldline.outputs.layout import read_object, write_atomically
+from foldline.outputs.layout import record_of, write_atomically
 
-RESULTS, FAILED, RETRY = "results.jsonl", "failed.jsonl", "failed_jobs.json"
+RESULTS, FAILED, RETRY = LISTS = ("results.jsonl", "failed.jsonl", "failed_jobs.json")
 # What a line of results.jsonl takes from the record of the run.
 FROM_RECORD = (
     "seeds",
@@ -138,7 +138,7 @@ class Journal:
 
     def finished(self, job: str, directory: str) -> None:
         """Note a job whose result is whole, unless that is noted already."""
-        record = read_object(self.out / directory / f"{directory}_run.json")
+        record = record_of(self.out / directory, directory)
         if not record:
             return
         line = result_line(job, directory, record)
@@ -173,7 +173,7 @@ class Journal:
             self._failed.read()
             self._failed.put(line)
             directory = line["directory"]
-            if directory is not None and not (self.out / str(directory) / f"{directory}_run.json").is_file():
+            if directory is not None and not record_of(self.out / str(directory), str(directory)):
                 self._results.read()
                 self._results.drop([str(directory)])
 

@@ -28,7 +28,7 @@ from foldline.structure.atoms import Topology
 from foldline.tensors.results import Embeddings, Samples
 
 PARTS = ("model.cif", "confidences.json", "summary_confidences.json")
-_TOP_PARTS = (*PARTS, "data.json", "ranking_scores.csv", "run.json")
+TOP_PARTS = (*PARTS, "data.json", "ranking_scores.csv", "run.json")
 _MADE_FROM_IT = ("report.html", "plddt.png", "msa.png")  # by foldline report; stale when the result goes
 _COPY_BYTES = 1 << 22
 
@@ -78,7 +78,7 @@ class SampleWriter:
         self._stereocentres = stereocentres(
             job.topology, lambda code: job.ligands.get(code) or job.components.get(code)
         )
-        self._journal = self.directory / f".{job.name}_progress.json"
+        self._journal = progress_file(self.directory, job.name)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.written: list[WrittenSample] = self._resumed()
         if not self.written:
@@ -204,26 +204,63 @@ def write_prediction(
 
 
 def is_finished(directory: Path, name: str, fingerprint: str) -> bool:
-    """Whether the folder holds a whole result with this fingerprint."""
-    top = Path(directory) / name
-    recorded = read_object(Path(f"{top}_run.json")).get("fingerprint")
-    return bool(fingerprint) and recorded == fingerprint and all(Path(f"{top}_{part}").is_file() for part in _TOP_PARTS)
+    """Whether a whole result with this fingerprint lies in the folder, or in the store that the folder works for."""
+    if not fingerprint:
+        return False
+    of_store = read_object(stored_mark(directory, name)).get("fingerprint") == fingerprint
+    return of_store or (
+        read_object(record_file(directory, name)).get("fingerprint") == fingerprint and is_whole(directory, name)
+    )
+
+
+def is_whole(directory: Path, name: str) -> bool:
+    """Whether the folder has every file of a result that is at its top."""
+    return all((Path(directory) / f"{name}_{part}").is_file() for part in TOP_PARTS)
+
+
+def record_file(directory: Path, name: str) -> Path:
+    """The record of how a result came about, whose file is written last."""
+    return Path(directory) / f"{name}_run.json"
+
+
+def progress_file(directory: Path, name: str) -> Path:
+    """What tells of a job that is half done which samples are there."""
+    return Path(directory) / f".{name}_progress.json"
+
+
+def stored_mark(directory: Path, name: str) -> Path:
+    """A copy of the record of a whole result that lies in a store (`outputs.stored`)."""
+    return Path(directory) / f".{name}_stored.json"
+
+
+def record_of(directory: Path, name: str) -> dict:
+    """The record of a job's result, here or in the store, {} where there is none."""
+    return read_object(record_file(directory, name)) or read_object(stored_mark(directory, name))
+
+
+def is_of_result(name: str, file: str) -> bool:
+    """Whether a file of a job's folder, named from there on, is one of a result of this job, or was made of it."""
+    folder, _, last = file.rpartition("/")
+    if folder:
+        parts = (*(f"_{part}" for part in PARTS), ".npz")
+        return folder.startswith("seed-") and last in {f"{name}_{folder}{part}" for part in parts}
+    pictures = last.startswith(f"{name}_seed-") and "_sample-" in last and last.endswith("_pae.png")
+    tops = {f"{name}_{part}" for part in (*TOP_PARTS, *_MADE_FROM_IT)} | {f".{name}_progress.json"}
+    return pictures or last in tops
 
 
 def tidy(directory: Path, name: str) -> None:
     """Remove from a whole result what a run that was killed at its very end left beside it."""
-    (Path(directory) / f".{name}_progress.json").unlink(missing_ok=True)
+    progress_file(directory, name).unlink(missing_ok=True)
     _remove_scratch(Path(directory), name)
 
 
 def remove_result(directory: Path, name: str) -> None:
     """Remove every file that a result of this job has in its folder, and nothing else."""
     directory = Path(directory)
-    doomed = [directory / f"{name}_{part}" for part in (*_TOP_PARTS, *_MADE_FROM_IT)]
-    doomed += [directory / f".{name}_progress.json", *directory.glob(f"{name}_seed-*_sample-*_pae.png")]
     folders = [folder for folder in directory.glob("seed-*_*") if folder.is_dir()]
-    for folder in folders:
-        doomed += [folder / f"{name}_{folder.name}_{part}" for part in PARTS] + [folder / f"{name}_{folder.name}.npz"]
+    found = [path for folder in (directory, *folders) for path in folder.glob("*") if not path.is_dir()]
+    doomed = [path for path in found if is_of_result(name, path.relative_to(directory).as_posix())]
     doomed.sort(key=lambda path: not path.name.endswith("_run.json"))  # the mark of a whole result goes first
     for path in doomed:
         path.unlink(missing_ok=True)
