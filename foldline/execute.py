@@ -101,9 +101,12 @@ class Executor(Protocol):
         ...
 
     def each(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
+        self, function: Callable[[Item], Result], items: Iterable[Item | None]
     ) -> Generator[tuple[Item, Future[Result]], None, None]:
-        """Items with their futures, which are done, as they end; drawn and cancelled as `map` does."""
+        """Items with their futures, which are done, as they end; drawn and cancelled as `map` does.
+
+        An iterator of items may give None while some are running: its next one waits for the end of one of those.
+        """
         ...
 
     def close(self) -> None:
@@ -154,13 +157,14 @@ class InProcess:
                 future.cancel()
 
     def each(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
+        self, function: Callable[[Item], Result], items: Iterable[Item | None]
     ) -> Generator[tuple[Item, Future[Result]], None, None]:
         """See `Executor.each`."""
         if self._pool is None:
             for item in items:
                 self.check()
-                yield item, _run(function, item)
+                if item is not None:
+                    yield item, _run(function, item)
             return
         running: dict[Future[Result], Item] = {}
         drawn = iter(items)
@@ -168,9 +172,8 @@ class InProcess:
             while True:
                 while sum(map(self.weigh, running.values())) < self.ahead:
                     self.check()
-                    try:
-                        item = next(drawn)
-                    except StopIteration:
+                    item = next(drawn, None)
+                    if item is None:
                         break
                     running[self._pool.submit(function, item)] = item
                 if not running:

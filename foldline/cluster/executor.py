@@ -50,7 +50,7 @@ class RayExecutor:
                     due += 1
 
     def each(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
+        self, function: Callable[[Item], Result], items: Iterable[Item | None]
     ) -> Generator[tuple[Item, Future[Result]], None, None]:
         """See `Executor.each`. An item whose worker was lost is run again; the third time its future has WorkerLost."""
         ray, drawn = self._ray, iter(items)
@@ -90,10 +90,10 @@ class RayExecutor:
         here = nodes(self._ray)
         room = sum(node.cores for node in here) + len(here)
         while sum(self._cores(item) for item, _ in running.values()) < room:
-            try:
-                yield next(drawn)
-            except StopIteration:
+            item = next(drawn, None)
+            if item is None:
                 return
+            yield item
 
     def _ended(self, ref: Any, item: Any, number: int) -> "Future[Any] | None":
         """What came of an item; None where its worker was lost and it is to run again."""

@@ -1,32 +1,37 @@
 """The queue of searches: groups of sequences in shards of databases, run by an executor and kept in the cache.
 
-An item of the queue is values alone, so that any machine can be given it. What is found in a shard goes into the cache
-when it comes: a run that dies goes on from there. Knows chains, databases and keys; not how alignments are merged.
+What is found in a shard goes into the cache when it comes: a run that dies goes on from there. Other tasks may go
+through the queue beside them, and come before searches that are not begun. Knows chains, databases and keys; not how
+alignments are merged.
 """
 
 import json
-import platform
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from foldline.errors import FoldlineError, SearchError
+from foldline.errors import FoldlineError, SearchError, Stopped
 from foldline.execute import Executor, InProcess, go_on
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
 from foldline.search.databases import Database, fetch
+from foldline.search.pieces import Item, Piece, Realignment, Task, count_of, run_piece
 from foldline.search.recipes import Kind, Search
-from foldline.search.rows import Found, Row, joined
+from foldline.search.rows import Alignment, Found, Row, alignment_of, joined
 from foldline.search.settings import SearchSettings
 
 MOST_TOGETHER = 32  # sequences of an item: bounds what a search holds
 ITEMS_PER_SLOT = 2  # items that there should be for each of an executor's searches that run at a time
 MOST_LOCKED = 512  # sequences of all searches that run at a time: each is an open file
+MOST_TASKS = 256  # that run at a time: each may hold a lock
+PART_OF_THREADS = 4  # a task uses this part of a search's threads or more: it may hold a gigabyte
+REALIGNED_CELLS = 1 << 30  # of an RNA's rows times its length times theirs, in a piece: about ten seconds
 Say = Callable[[str], None]
 Ended = Callable[["Wanted"], None]
 
@@ -56,55 +61,6 @@ class Wanted:
     key: str
 
 
-@dataclass(frozen=True)
-class Item:
-    """Some sequences in one file."""
-
-    number: int
-    tool: str
-    folder: str  # of what the tool makes of databases
-    version: str  # of the tool: another machine's must be the same
-    queries: tuple[str, ...]
-    file: str
-    size: int  # bytes of the file
-    search: Search  # without a deadline, which holds for one machine's clock
-    threads: int
-    seconds: float | None = None  # that it may take
-
-    def __str__(self) -> str:
-        """What it is in a few words."""
-        return f"the search of {Path(self.file).name} for {_count(len(self.queries))}"
-
-
-def search_item(item: Item, check: Callable[[], None] = go_on) -> list[Found]:
-    """What each query of an item finds; `check` is called now and then and ends the search by raising.
-
-    Raises:
-        SearchError: the search fails, or this machine lacks the file or has another version of it or of the tool.
-    """
-    tool, file, here = tools.choose(item.tool, Path(item.folder)), Path(item.file), platform.node()
-    if tool.version != item.version:
-        raise SearchError(
-            f"{tool.name} is {tool.version} on {here} and {item.version} on the machine that asks: install the same"
-        )
-    try:
-        size = file.stat().st_size
-    except OSError as error:
-        raise SearchError(
-            f"the database file {file} cannot be read on {here} ({error.strerror or error}): databases must lie under"
-            " the same path on every machine"
-        ) from error
-    if size != item.size:
-        raise SearchError(
-            f"the database file {file} has {size} bytes on {here}, {item.size} on the machine that asks: copy it again"
-        )
-    search = item.search
-    if item.seconds is not None:
-        search = replace(search, deadline=time.monotonic() + item.seconds)
-    with InProcess(item.threads, check=check) as executor:
-        return tool.search(item.queries, [file], search, executor)
-
-
 class _Group:
     """Sequences that are searched for together in a database, while that is under way."""
 
@@ -114,8 +70,20 @@ class _Group:
         self.done: list[Wanted] = []  # in the cache already
         self.lacking: list[Wanted] = []  # ours to find
         self.left: dict[int, list[Wanted]] = {}  # who lacks what of each shard
-        self.found: dict[Wanted, Found] = {}  # in a database of one file
+        self.found: dict[Wanted, Found] = {}  # where it is not in parts
+        self.unaligned: dict[Wanted, list[Alignment | None]] = {}  # of RNA: what of its rows is aligned
+        self.count = 0  # rows
         self.given_up = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be done for it."""
+        return self.given_up or not (self.left or self.unaligned)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether what is found in a file is stored before the whole is: RNA is still to be aligned then."""
+        return self.n_file > 1 or self.source.search.recipe.kind == "rna"
 
     @property
     def name(self) -> str:
@@ -142,7 +110,13 @@ class ShardQueue:
     check: Callable[[], None] = go_on
     begun: list[tuple[str, str]] = field(default_factory=list)  # database and sequence of searches that were run
     late: dict[tuple[Chain, str], str] = field(default_factory=dict)  # notes on searches that passed their time limit
+    tasks: deque[Task] = field(default_factory=deque)  # that are not begun; others may be added at any time
     _number: int = 0
+
+    @property
+    def slots(self) -> int:
+        """How many threads of pieces run at a time."""
+        return self.threads if self.executor is None else self.executor.slots
 
     def together(self, kind: Kind, n_chain: int, n_file: int) -> int:
         """How many of the chains go into an item, searched for in so many files each.
@@ -151,13 +125,13 @@ class ShardQueue:
         """
         if not self.tool_of(kind).together:
             return 1
-        slots = 1 if self.executor is None else max(1, self.executor.slots // self.threads)
+        slots = max(1, self.slots // self.threads)
         if slots == 1:
             return MOST_TOGETHER
         return max(1, min(MOST_TOGETHER, n_chain * n_file // (ITEMS_PER_SLOT * slots), MOST_LOCKED // slots))
 
-    def run(self, groups: Iterable[Sequence[Wanted]], ended: Ended | None = None) -> None:
-        """Find the rows of groups, each of one database, begun in their order.
+    def run(self, groups: Iterable[Sequence[Wanted]] = (), ended: Ended | None = None) -> None:
+        """Find the rows of groups, each of one database, begun in their order; do the tasks that there are by then.
 
         Without `ended`, errors are raised, and what other processes are at is waited for. With it, nothing is waited
         for, and it is told of each one when it is stored or when nothing more will be done for it here.
@@ -174,52 +148,34 @@ class ShardQueue:
                 with self.cache.locked(one.key):
                     pass
             groups = [[one] for one in elsewhere if ended is None]
+            if not groups and not self.tasks:
+                return
 
     def _pass(self, groups: Iterable[Sequence[Wanted]], ended: Ended | None) -> list[Wanted]:
-        """Go through groups once; returns those that other processes are at."""
-        elsewhere: list[Wanted] = []
-        begun: dict[int, tuple[_Group, int]] = {}
-
-        def finish(group: _Group) -> None:
-            self._finish(group)
-            if ended is not None:
-                for one in (*group.done, *group.lacking):
-                    ended(one)
-
+        """Go through groups and tasks once; returns what other processes are at."""
         with ExitStack() as stack:
+            one = _Pass(self, ended, stack)
+            for piece, future in stack.enter_context(closing(self._each(one.pieces(groups)))):
+                one.take(piece, future)
+            return one.elsewhere
 
-            def items() -> Iterator[Item]:
-                for wanted in groups:
-                    group = self._begin(wanted, elsewhere, stack.enter_context(ExitStack()))
-                    if not group.left:
-                        finish(group)
-                    for shard, members in list(group.left.items()):
-                        if not group.given_up:
-                            item = self._item(group, shard, members)
-                            begun[item.number] = group, shard
-                            yield item
-
-            for item, future in stack.enter_context(closing(self._each(items()))):
-                group, shard = begun.pop(item.number)
-                if group.given_up:
-                    continue
-                try:
-                    self._take(group, shard, future)
-                except FoldlineError:
-                    if ended is None:
-                        raise
-                    group.given_up = True
-                if group.given_up or not group.left:
-                    finish(group)
-        return elsewhere
-
-    def _each(self, items: Iterator[Item]) -> Generator[tuple[Item, "Future[list[Found]]"], None, None]:
-        """Items as they end; here, several run at a time where each is one thread."""
+    def _each(self, pieces: Iterator[Piece | None]) -> Generator[tuple[Piece, "Future[Any]"], None, None]:
+        """Pieces as they end."""
         if self.executor is not None:
-            yield from self.executor.each(search_item, items)
+            yield from self.executor.each(run_piece, pieces)
             return
-        with InProcess(0 if self.tool_of("rna").together else self.threads, check=self.check) as local:
-            yield from local.each(partial(search_item, check=self.check), items)
+        left = False
+
+        def check() -> None:
+            if left:
+                raise Stopped
+            self.check()
+
+        with InProcess(self.threads, weigh=lambda piece: piece.threads, check=self.check) as local:
+            try:
+                yield from local.each(partial(run_piece, check=check), pieces)
+            finally:
+                left = True
 
     def _begin(self, wanted: Sequence[Wanted], elsewhere: list[Wanted], locks: ExitStack) -> _Group:
         """Lock what is to be found; what is here by now needs nothing, and what is locked is for later."""
@@ -234,8 +190,8 @@ class ShardQueue:
             else:
                 group.lacking.append(one)
         for shard in range(group.n_file):
-            members = [one for one in group.lacking if group.n_file == 1 or not self.cache.is_whole(_part(one, shard))]
-            if members:
+            kept = [one for one in group.lacking if group.in_parts and self.cache.is_whole(_part(one, shard))]
+            if members := [one for one in group.lacking if one not in kept]:
                 group.left[shard] = members
         if group.left:
             fetch(group.source.database, self.say)
@@ -243,7 +199,7 @@ class ShardQueue:
             tool = self.tool_of(group.source.search.recipe.kind)
             for told in tool.told_before(group.name, group.source.database.files, group.source.search):
                 self.say(told)
-            self.say(f"searching {group.name} for {_count(len(group.lacking))}")
+            self.say(f"searching {group.name} for {count_of(len(group.lacking))}")
         return group
 
     def _item(self, group: _Group, shard: int, members: list[Wanted]) -> Item:
@@ -277,7 +233,7 @@ class ShardQueue:
             group.given_up = True
             return
         members = group.left.pop(shard)
-        if group.n_file == 1:
+        if not group.in_parts:
             group.found = dict(zip(members, found, strict=True))
             return
         for one, part in zip(members, found, strict=True):
@@ -285,25 +241,46 @@ class ShardQueue:
             about |= {"database": group.name, "shard": shard, "rows": len(part.rows)}
             self.cache.put(_part(one, shard), json.dumps([part.reported, part.rows]), about)
 
-    def _finish(self, group: _Group) -> None:
-        """Store the rows of a group whose searches have ended, and let go of it."""
-        spent, search, count = time.perf_counter() - group.start, group.source.search, 0
+    def _align(self, group: _Group, end: Callable[[Wanted, int, "Future[Any]"], None]) -> None:
+        """Store the alignments of a group whose searches have ended; those of RNA are tasks of their own."""
+        search = group.source.search
         tool = self.tool_of(search.recipe.kind)
-        for one in group.lacking if not group.given_up else ():
-            parts = (self._kept(one, shard) for shard in range(group.n_file))
-            whole = group.found[one] if group.n_file == 1 else joined(parts, search)
-            rows = tool.align(one.chain.sequence, whole, search)
-            about = {"what": "rows", "kind": one.chain.kind, "sequence": one.chain.sequence, "database": group.name}
-            about |= {"file": group.source.database.spec, "tool": f"{tool.name} {tool.version}"}
-            about |= {"rows": len(rows.rows), "seconds": round(spent, 3)}
-            self.cache.put(one.key, rows.a3m(), about)
-            count += len(rows.rows) - 1
-            for shard in range(group.n_file if group.n_file > 1 else 0):
-                self.cache.drop(_part(one, shard))
-        group.found.clear()
-        group.locks.close()
-        if group.lacking and not group.given_up:
-            self.say(f"searched {group.name} for {_count(len(group.lacking))} in {spent:.1f} s: {count} rows")
+        for one in group.lacking:
+            if group.in_parts:
+                found = joined((self._kept(one, shard) for shard in range(group.n_file)), search)
+            else:
+                found = group.found.pop(one)
+            query = one.chain.sequence
+            some = _cut(found.included(search), len(query)) if search.recipe.kind == "rna" else []
+            if not some:
+                self._store(group, one, tool.align(query, found, search))
+                continue
+            group.unaligned[one] = [None] * len(some)
+            for number, rows in enumerate(some):
+                piece = Realignment(tool.name, str(self.folder.absolute()), tool.version, query, rows, search)
+                self.tasks.append(Task(partial(_unless_given_up, group, piece), partial(end, one, number)))
+
+    def _take_aligned(self, group: _Group, one: Wanted, number: int, future: "Future[Alignment]") -> None:
+        """Keep what is aligned of an RNA's rows, and store the whole when it is there."""
+        parts = group.unaligned[one]
+        parts[number] = future.result()
+        here = [part for part in parts if part is not None]
+        if len(here) == len(parts):
+            del group.unaligned[one]
+            lone = alignment_of(one.chain.sequence)
+            headers = (lone.headers, *(part.headers for part in here))
+            rows = (lone.rows, *(part.rows for part in here))
+            self._store(group, one, Alignment(sum(headers, ()), sum(rows, ())))
+
+    def _store(self, group: _Group, one: Wanted, rows: Alignment) -> None:
+        tool, spent = self.tool_of(one.chain.kind), time.perf_counter() - group.start
+        about = {"what": "rows", "kind": one.chain.kind, "sequence": one.chain.sequence, "database": group.name}
+        about |= {"file": group.source.database.spec, "tool": f"{tool.name} {tool.version}"}
+        about |= {"rows": len(rows.rows), "seconds": round(spent, 3)}
+        self.cache.put(one.key, rows.a3m(), about)
+        group.count += len(rows.rows) - 1
+        for shard in range(group.n_file if group.in_parts else 0):
+            self.cache.drop(_part(one, shard))
 
     def _kept(self, one: Wanted, shard: int) -> Found:
         """What was found in a shard."""
@@ -314,10 +291,111 @@ class ShardQueue:
         return Found([Row(*row) for row in rows], reported)
 
 
+class _Pass:
+    """One way through the groups and tasks of a queue: pieces as they may be begun, and what becomes of each."""
+
+    def __init__(self, queue: ShardQueue, ended: Ended | None, stack: ExitStack) -> None:
+        self.queue, self.ended, self.stack = queue, ended, stack
+        self.elsewhere: list[Wanted] = []  # what other processes are at
+        self._under_way: dict[int, tuple[Piece, Callable[[Future[Any]], None]]] = {}
+        self._n_task = 0  # of those under way
+
+    def pieces(self, groups: Iterable[Sequence[Wanted]]) -> Iterator[Piece | None]:
+        """Tasks first, then searches; None where the next one waits for the end of one that runs."""
+        searches = self._searches(groups)
+        while True:
+            piece = self._task() or next(searches, None)
+            if piece is not None or self._under_way:
+                yield piece
+            elif not self.queue.tasks:
+                return
+
+    def take(self, piece: Piece, future: "Future[Any]") -> None:
+        """Take the result of a piece."""
+        self._under_way.pop(id(piece))[1](future)
+
+    def _searches(self, groups: Iterable[Sequence[Wanted]]) -> Iterator[Piece]:
+        for wanted in groups:
+            group = self.queue._begin(wanted, self.elsewhere, self.stack.enter_context(ExitStack()))
+            if not group.left:
+                self._go_on(group, lambda group=group: self.queue._align(group, partial(self._aligned, group)))
+            for shard, members in list(group.left.items()):
+                if not group.given_up:
+                    item = self.queue._item(group, shard, members)
+                    self._under_way[id(item)] = item, partial(self._searched, group, shard)
+                    yield item
+
+    def _task(self) -> Piece | None:
+        """The piece of the next task that has one."""
+        tasks = self.queue.tasks
+        while tasks and self._n_task < MOST_TASKS:
+            share = self.queue.slots // (len(tasks) + self._n_task)
+            threads = min(self.queue.threads, max(share, self.queue.threads // PART_OF_THREADS, 1))
+            task, locks = tasks.popleft(), self.stack.enter_context(ExitStack())
+            piece = task.begin(locks, threads)
+            if piece is not None:
+                self._n_task += 1
+                self._under_way[id(piece)] = piece, partial(self._task_ended, task, locks)
+                return piece
+            locks.close()
+        return None
+
+    def _task_ended(self, task: Task, locks: ExitStack, future: "Future[Any]") -> None:
+        self._n_task -= 1
+        task.end(future)
+        locks.close()
+
+    def _searched(self, group: _Group, shard: int, future: "Future[Any]") -> None:
+        def take() -> None:
+            self.queue._take(group, shard, future)
+            if not (group.left or group.given_up):
+                self.queue._align(group, partial(self._aligned, group))
+
+        self._go_on(group, take)
+
+    def _aligned(self, group: _Group, one: Wanted, number: int, future: "Future[Any]") -> None:
+        self._go_on(group, lambda: self.queue._take_aligned(group, one, number, future))
+
+    def _go_on(self, group: _Group, step: Callable[[], None]) -> None:
+        """Take a step for a group, and let go of it when it is over."""
+        if group.given_up:
+            return
+        try:
+            step()
+        except FoldlineError:
+            if self.ended is None:
+                raise
+            group.given_up = True
+        if not group.is_over:
+            return
+        group.locks.close()
+        if group.lacking and not group.given_up:
+            spent = time.perf_counter() - group.start
+            found = f"searched {group.name} for {count_of(len(group.lacking))} in {spent:.1f} s: {group.count} rows"
+            self.queue.say(found)
+        if self.ended is not None:
+            for one in (*group.done, *group.lacking):
+                self.ended(one)
+
+
+def _unless_given_up(group: _Group, piece: Piece, locks: ExitStack, threads: int) -> Piece | None:
+    """The begin of a task of a group."""
+    return None if group.given_up else piece
+
+
+def _cut(rows: list[Row], length: int) -> list[list[Row]]:
+    """Rows of a query of that length in pieces that take about as long to align."""
+    some: list[list[Row]] = []
+    cells = REALIGNED_CELLS
+    for row in rows:
+        if cells >= REALIGNED_CELLS:
+            some.append([])
+            cells = 0
+        some[-1].append(row)
+        cells += length * len(row.text)
+    return some
+
+
 def _part(one: Wanted, shard: int) -> str:
     """The key of what is found in a shard, which is dropped when the whole is there."""
     return key_of({"what": "part", "of": one.key, "shard": shard, "shards": len(one.source.database.files)})
-
-
-def _count(number: int) -> str:
-    return f"{number} {'sequence' if number == 1 else 'sequences'}"

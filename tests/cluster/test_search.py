@@ -23,8 +23,8 @@ from foldline.execute import InProcess
 from foldline.inputs import read_text
 from foldline.inputs.job import Job, Polymer, Text
 from foldline.search.jobs import searched
+from foldline.search.pieces import Item
 from foldline.search.settings import SearchSettings
-from foldline.search.shard_queue import Item
 from foldline.search.sharding import shard
 from foldline.search.stage import Searcher
 

@@ -10,7 +10,7 @@ from made_databases import sequence, write
 from foldline.errors import SearchError, Stopped
 from foldline.execute import Event
 from foldline.inputs.job import Job, Polymer
-from foldline.search import shard_queue
+from foldline.search import pieces
 from foldline.search.ahead import JobSearch, job_search
 
 SEQUENCES = [sequence("protein", 20 + i, 1) for i in range(7)]
@@ -47,14 +47,14 @@ def test_a_database_is_read_for_more_jobs_each_time(database: Path, tmp_path: Pa
 def test_the_first_job_does_not_wait_for_the_last(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, gate = shard_queue.search_item, threading.Event()
+    real, gate = pieces.search_item, threading.Event()
 
-    def held(item: shard_queue.Item, check: object = None) -> object:
+    def held(item: pieces.Item, check: object = None) -> object:
         if len(item.queries) > 1:
             assert gate.wait(30)
         return real(item)
 
-    monkeypatch.setattr(shard_queue, "search_item", held)
+    monkeypatch.setattr(pieces, "search_item", held)
     search = search_of(database, tmp_path, [])
     search(jobs()[0], lambda event: None)
     gate.set()
@@ -75,13 +75,13 @@ def test_what_goes_wrong_ahead_is_told_when_the_job_asks(tmp_path: Path) -> None
 def test_closing_ends_the_search(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = threading.Event()
 
-    def endless(item: shard_queue.Item, check: object = None) -> object:
+    def endless(item: pieces.Item, check: object = None) -> object:
         started.set()
         while True:
             check()  # type: ignore[operator]
             time.sleep(0.01)
 
-    monkeypatch.setattr(shard_queue, "search_item", endless)
+    monkeypatch.setattr(pieces, "search_item", endless)
     search = search_of(database, tmp_path, [])
     assert started.wait(30)
     asked: list[BaseException] = []

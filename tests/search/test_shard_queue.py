@@ -14,9 +14,10 @@ from foldline.errors import SearchError, Stopped
 from foldline.execute import InProcess
 from foldline.inputs import read_text
 from foldline.inputs.job import Text
+from foldline.search.pieces import Item, search_item
 from foldline.search.recipes import UNIREF90, Search
 from foldline.search.settings import SearchSettings
-from foldline.search.shard_queue import MOST_TOGETHER, Item, search_item
+from foldline.search.shard_queue import MOST_TOGETHER
 from foldline.search.sharding import shard
 from foldline.search.stage import Chain, Searcher
 
