@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import cast
 
 from foldline.inputs.af3_json import to_json
-from foldline.inputs.job import Entity, Job, Polymer, Template, Text
+from foldline.inputs.job import Entity, Job, Polymer, Text
 from foldline.inputs.text import read_text
 from foldline.search.files import write_whole
 from foldline.search.recipes import Kind
 from foldline.search.settings import SearchSettings
-from foldline.search.stage import Alignments, Chain, Searcher
+from foldline.search.stage import Alignments, Chain, Chosen, Lookup, Searcher
 from foldline.search.template_stage import templates, wants_templates
 
 
@@ -41,47 +41,57 @@ def searched(jobs: Sequence[Job], searcher: Searcher) -> list[Job]:
     """
     wanted = [chain for job in jobs for chain in chains_of(job)]
     found = searcher.alignments(wanted) if wanted else {}
-    return [_filled(job, found, searcher) for job in jobs]
+    aligned = [_aligned(job, found, searcher) for job in jobs]
+    lookups = [lookup_of(entity) for one in aligned for entity in one if lacks_templates(entity, searcher.settings)]
+    chosen = templates(lookups, searcher)
+    return [_filled(job, one, found, chosen) for job, one in zip(jobs, aligned, strict=True)]
 
 
 def chains_of(job: Job) -> list[Chain]:
     """The chains of a job that are searched for."""
-    return [_chain(entity) for entity in job.entities if lacks_alignment(entity)]
+    return [chain_of(entity) for entity in job.entities if lacks_alignment(entity)]
 
 
-def _chain(entity: Entity) -> Chain:
+def chain_of(entity: Entity) -> Chain:
+    """A protein or RNA as what is searched for."""
     assert isinstance(entity, Polymer)
     return Chain(cast(Kind, entity.kind), entity.sequence)
 
 
-def _filled(job: Job, found: dict[Chain, Alignments], searcher: Searcher) -> Job:
-    entities: list[Entity] = []
-    notes: list[str] = []
+def lookup_of(entity: Entity) -> Lookup:
+    """A protein that has its alignments, as what templates are looked up for."""
+    assert isinstance(entity, Polymer)
+    return Lookup(entity.sequence, entity.unpaired_msa or Text(""), entity.paired_msa or Text(""))
+
+
+def _aligned(job: Job, found: dict[Chain, Alignments], searcher: Searcher) -> list[Entity]:
+    """The entities of a job with alignments."""
     wanted = [chain.sequence for chain in chains_of(job) if chain.kind == "protein"]
     paired = searcher.paired(wanted) if wanted else {}
+    entities: list[Entity] = []
     for entity in job.entities:
         if isinstance(entity, Polymer) and lacks_alignment(entity):
-            alignments = found[_chain(entity)]
+            alignments = found[chain_of(entity)]
             if entity.kind == "protein" and paired:
                 alignments = replace(alignments, paired=paired[entity.sequence])
-            notes += [f"chain {', '.join(entity.ids)}: {note}" for note in alignments.notes]
             entity = _with_alignments(entity, alignments, searcher)
+        entities.append(entity)
+    return entities
+
+
+def _filled(job: Job, aligned: Sequence[Entity], found: dict[Chain, Alignments], chosen: dict[Lookup, Chosen]) -> Job:
+    """The job with alignments and templates, and with notes on both."""
+    entities: list[Entity] = []
+    notes: list[str] = []
+    for before, entity in zip(job.entities, aligned, strict=True):
+        said = list(found[chain_of(before)].notes) if lacks_alignment(before) else []
         if isinstance(entity, Polymer) and entity.kind == "protein" and entity.templates is None:
-            hits, said = _templates(entity, searcher)
-            notes += [f"chain {', '.join(entity.ids)}: {note}" for note in said]
+            hits, more = chosen.get(lookup_of(entity), ((), ()))
+            said += more
             entity = replace(entity, templates=hits)
+        notes += [f"chain {', '.join(entity.ids)}: {note}" for note in said]
         entities.append(entity)
     return replace(job, entities=tuple(entities), notes=(*job.notes, *notes))
-
-
-def _templates(entity: Polymer, searcher: Searcher) -> tuple[tuple[Template, ...], tuple[str, ...]]:
-    if not wants_templates(searcher.settings):
-        return (), ()
-    key = (entity.sequence, entity.unpaired_msa or Text(""), entity.paired_msa or Text(""))
-    known = searcher.templates.get(key)
-    if known is None or not all(one.mmcif.path is None or one.mmcif.path.is_file() for one in known[0]):
-        known = searcher.templates[key] = templates(*key, searcher)
-    return known
 
 
 def _with_alignments(entity: Polymer, found: Alignments, searcher: Searcher) -> Polymer:

@@ -141,18 +141,13 @@ class ShardQueue:
         """
         while elsewhere := self._pass(groups, ended):
             for one in elsewhere:
-                if ended is not None:
-                    ended(one)
-                    continue
                 self.say(f"waiting for another process that searches {one.source.database.name} for the same chain")
                 with self.cache.locked(one.key):
                     pass
-            groups = [[one] for one in elsewhere if ended is None]
-            if not groups and not self.tasks:
-                return
+            groups = [[one] for one in elsewhere]
 
     def _pass(self, groups: Iterable[Sequence[Wanted]], ended: Ended | None) -> list[Wanted]:
-        """Go through groups and tasks once; returns what other processes are at."""
+        """Go through groups and tasks once; returns what other processes are at and is to be waited for."""
         with ExitStack() as stack:
             one = _Pass(self, ended, stack)
             for piece, future in stack.enter_context(closing(self._each(one.pieces(groups)))):
@@ -177,9 +172,9 @@ class ShardQueue:
             finally:
                 left = True
 
-    def _begin(self, wanted: Sequence[Wanted], elsewhere: list[Wanted], locks: ExitStack) -> _Group:
-        """Lock what is to be found; what is here by now needs nothing, and what is locked is for later."""
-        group = _Group(wanted[0].source, locks)
+    def _begin(self, wanted: Sequence[Wanted], locks: ExitStack) -> tuple[_Group, list[Wanted]]:
+        """Lock what is to be found; what is here by now needs nothing. Gives what is locked already, too."""
+        group, elsewhere = _Group(wanted[0].source, locks), []
         for one in wanted:
             if self.cache.is_whole(one.key):
                 group.done.append(one)
@@ -200,7 +195,7 @@ class ShardQueue:
             for told in tool.told_before(group.name, group.source.database.files, group.source.search):
                 self.say(told)
             self.say(f"searching {group.name} for {count_of(len(group.lacking))}")
-        return group
+        return group, elsewhere
 
     def _item(self, group: _Group, shard: int, members: list[Wanted]) -> Item:
         self._number += 1
@@ -296,7 +291,7 @@ class _Pass:
 
     def __init__(self, queue: ShardQueue, ended: Ended | None, stack: ExitStack) -> None:
         self.queue, self.ended, self.stack = queue, ended, stack
-        self.elsewhere: list[Wanted] = []  # what other processes are at
+        self.elsewhere: list[Wanted] = []  # what other processes are at and is to be waited for
         self._under_way: dict[int, tuple[Piece, Callable[[Future[Any]], None]]] = {}
         self._n_task = 0  # of those under way
 
@@ -316,7 +311,12 @@ class _Pass:
 
     def _searches(self, groups: Iterable[Sequence[Wanted]]) -> Iterator[Piece]:
         for wanted in groups:
-            group = self.queue._begin(wanted, self.elsewhere, self.stack.enter_context(ExitStack()))
+            group, elsewhere = self.queue._begin(wanted, self.stack.enter_context(ExitStack()))
+            if self.ended is None:
+                self.elsewhere += elsewhere
+            else:
+                for one in elsewhere:
+                    self.ended(one)
             if not group.left:
                 self._go_on(group, lambda group=group: self.queue._align(group, partial(self._aligned, group)))
             for shard, members in list(group.left.items()):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from foldline.errors import SearchError
 from foldline.execute import Executor, InProcess, go_on
@@ -20,6 +21,7 @@ from foldline.search.colabfold import Pace, Server
 from foldline.search.colabfold_stage import ServerStage
 from foldline.search.databases import identity, locate, searches
 from foldline.search.mmseqs_databases import locate_set
+from foldline.search.pieces import Task
 from foldline.search.recipes import BY_MMSEQS, COLABFOLD, COLABFOLD_PAIRED, PAIRED, UNPAIRED, Kind, Recipe, Search
 from foldline.search.rows import Alignment, alignment_of, merged, parse_a3m
 from foldline.search.settings import SearchSettings
@@ -29,6 +31,14 @@ SCHEMA = 1
 FOLDER = "search-1"  # of the cache: entries, locks, what is known of databases
 
 Chosen = tuple[tuple[Template, ...], tuple[str, ...]]  # templates, and notes
+
+
+class Lookup(NamedTuple):
+    """A chain with its alignments, whose templates are looked up."""
+
+    query: str
+    unpaired: Text
+    paired: Text
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Searcher:
     check: Callable[[], None] = go_on
     pace: Pace = Pace()  # of a server
     late: dict[tuple[Chain, str], str] = field(default_factory=dict)  # notes on searches that passed their time limit
-    templates: dict[tuple[str, Text, Text], Chosen] = field(default_factory=dict)  # of chains of earlier jobs
+    templates: dict[Lookup, Chosen] = field(default_factory=dict)  # of chains of earlier jobs
 
     def __post_init__(self) -> None:
         self.folder = self.cache_root / FOLDER
@@ -116,11 +126,36 @@ class Searcher:
         found = {chain: self._merged(chain, plans[chain.kind], lacking=chain in lacking) for chain in unique}
         return found | self._asked_for([chain for chain in every if chain not in found])
 
-    def search_ahead(self, batches: Iterable[Sequence[Chain]], ended: Callable[[Chain], None]) -> None:
+    def known(self, chain: Chain) -> Alignments | None:
+        """The alignments of a chain whose rows are in the cache; None where they are not, nothing is searched for.
+
+        Raises:
+            SearchError: a database or the cache is at fault.
+        """
+        if self._is_asked_for(chain):
+            return None
+        plan = self._plan(chain.kind)
+        lacking = not plan.is_merged(chain, self)
+        if lacking and not all(self.cache.has(self._key(chain, source)) for source in plan.sources.values()):
+            return None
+        return self._merged(chain, plan, lacking=lacking)
+
+    def do(self, tasks: Iterable[Task]) -> None:
+        """Do tasks beside each other; what a task raises ends all."""
+        queue = self._queue()
+        queue.tasks.extend(tasks)
+        queue.run()
+
+    def search_ahead(
+        self,
+        batches: Iterable[tuple[Sequence[Chain], Sequence[Task]]],
+        ended: Callable[[Chain], Sequence[Task]],
+    ) -> None:
         """Have the rows of chains in the cache, batch after batch in one queue; batches are drawn when they are begun.
 
-        `ended` is called for each chain of which nothing more will be searched for here: its rows are stored, its
-        search failed, or another process is at it. Whoever asks for its alignments then gets them, or the error.
+        `ended` is called for each chain whose rows will not be searched for here any more: they are stored, their
+        search failed, or another process is at it. Whoever asks for its alignments then gets them, or the error. The
+        tasks that it gives, and those of the batches, are done beside the searches.
 
         Raises:
             SearchError: a database cannot be used at all.
@@ -129,17 +164,21 @@ class Searcher:
         left: dict[Chain, int] = {}
         queue = self._queue()
 
+        def over(chain: Chain) -> None:
+            queue.tasks.extend(ended(chain))
+
         def one_less(one: Wanted) -> None:
             left[one.chain] -= 1
             if not left[one.chain]:
-                ended(one.chain)
+                over(one.chain)
 
         def groups() -> Iterator[list[Wanted]]:
-            for batch in batches:
+            for batch, tasks in batches:
+                queue.tasks.extend(tasks)
                 new = [chain for chain in dict.fromkeys(batch) if chain not in seen]
                 seen.update(new)
                 for chain in filter(self._is_asked_for, new):
-                    ended(chain)
+                    over(chain)
                 new = [chain for chain in new if not self._is_asked_for(chain)]
                 plans = self._plans(new)
                 lacking = [chain for chain in new if not plans[chain.kind].is_merged(chain, self)]
@@ -147,7 +186,7 @@ class Searcher:
                 left.update(Counter(one.chain for group in wanted for one in group))
                 for chain in new:
                     if chain not in left:
-                        ended(chain)
+                        over(chain)
                 yield from wanted
 
         queue.run(groups(), one_less)

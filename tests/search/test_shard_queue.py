@@ -122,7 +122,7 @@ def test_a_failed_shard_fails_its_chains_alone_when_searching_ahead(
     ended: list[Chain] = []
     with Failing(8) as machines:
         one = searcher(folder, tmp_path, machines)
-        one.search_ahead([[chains[0]], [chains[0], chains[1]]], ended.append)
+        one.search_ahead([(chains[:1], []), (chains[:2], [])], lambda chain: ended.append(chain) or [])
     assert sorted(ended) == sorted(chains)
     assert {entry.about["sequence"] for entry in one.cache.entries() if entry.about["what"] == "rows"} == {
         chains[1].sequence

@@ -14,11 +14,11 @@ from foldline.execute import InProcess
 from foldline.features.templates import entity_templates
 from foldline.inputs import jobs_from_json, to_json
 from foldline.inputs.job import Job, Polymer, Text
-from foldline.search import jobs
 from foldline.search.ahead import job_search
 from foldline.search.jobs import searched
 from foldline.search.settings import SearchSettings
 from foldline.search.stage import Searcher
+from foldline.search.template_stage import TemplateSearch
 
 QUERY = sequence("protein", 70, 11)
 RELEASED = {"1aaa": "2010-01-01", "2bbb": "2015-05-05", "3ccc": "2025-01-01", "4ddd": None}
@@ -258,8 +258,10 @@ def test_a_chain_of_many_jobs_is_looked_up_once(
     folder: Path, tmp_path: Path, executor: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    real = jobs.templates
-    monkeypatch.setattr(jobs, "templates", lambda query, *rest: looked.append(query) or real(query, *rest))
+    real = TemplateSearch.begin
+    monkeypatch.setattr(
+        TemplateSearch, "begin", lambda self, *rest: looked.append(self.lookup.query) or real(self, *rest)
+    )
     searcher = Searcher(SearchSettings.make(table(folder)), tmp_path, executor)
     first, second = searched([job(), replace(job(), name="k")], searcher)
     third = searched([job()], replace(searcher))[0]
