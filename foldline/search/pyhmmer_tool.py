@@ -1,17 +1,19 @@
 """HMMER in this process through pyhmmer: jackhmmer -N 1 for proteins, nhmmer and a realignment for RNA.
 
-A database is streamed in blocks, all queries on each block, blocks over the threads of an executor; a block's hits
-become rows at once, so that memory does not grow with the database. Knows no cache and no jobs.
+A database is read in pieces, all queries on each piece, pieces over the threads of an executor; a piece's hits become
+rows at once, so that memory does not grow with the database. Knows no cache and no jobs.
 """
 
 import io
+import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from contextlib import closing, contextmanager
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, NamedTuple
 
 import pyhmmer
 from pyhmmer import easel, plan7
@@ -22,8 +24,14 @@ from foldline.search.recipes import Search
 from foldline.search.rows import Alignment, Found, Row, alignment_of
 from foldline.search.tools import SearchTimeout
 
-Part = TypeVar("Part")
-BLOCK_RESIDUES = 1 << 22
+PIECE = 1 << 20  # bytes of a file that are searched at a time
+SMALLEST = 1 << 16  # of a piece of a small file, which is cut so that all threads have work
+PIECES_PER_SLOT = 8
+HEADWAY = 1 << 13  # bytes that are read at a time to find the beginning of a record
+# HMMER reads a piece again for each query, which costs a tenth of a search; above this many, a piece is kept as
+# sequences in memory, which costs more once.
+READ_AGAIN = 4
+_NAMED = hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
 # Shorter queries cannot reach the E-values of a recipe in any database, and a profile of one nucleotide has crashed
 # nhmmer's code in pyhmmer 0.12.3.
 SHORTEST = {"protein": 4, "rna": 8}
@@ -35,9 +43,10 @@ class PyHmmer:
     name = "pyhmmer"
     together = True
 
-    def __init__(self, block_residues: int = BLOCK_RESIDUES) -> None:
+    def __init__(self, piece: int | None = None) -> None:
+        """`piece`: bytes of a file that are searched at a time."""
         self.version = version("pyhmmer")
-        self.block_residues = block_residues
+        self.piece = piece
 
     def told_before(self, database: str, files: Sequence[Path], search: Search) -> Sequence[str]:
         """See `Tool.told_before`."""
@@ -46,29 +55,33 @@ class PyHmmer:
     def search(self, queries: Sequence[str], shards: Sequence[Path], search: Search, executor: Executor) -> list[Found]:
         """See `Tool.search`."""
         kind = search.recipe.kind
-        prepared = [None if len(query) < SHORTEST[kind] else _query(query, kind) for query in queries]
+        asked = [index for index, query in enumerate(queries) if len(query) >= SHORTEST[kind]]
         found = [Found() for _ in queries]
-        work = (
-            (index, query, block)
-            for shard in shards
-            for block in _blocks(shard, kind, self.block_residues)
-            for index, query in enumerate(prepared)
-            if query is not None
-        )
-        for future in executor.map(partial(_search_block, search=search), work):
-            index, part = _result(future, search)
-            found[index].add(part, search)
-            if search.deadline is not None and time.monotonic() > search.deadline:
-                raise SearchTimeout(search.recipe.database)
+        if asked:
+            profiles = [_query(queries[index], kind) for index in asked]
+            for parts in self._parts(profiles, shards, search, executor):
+                for index, part in zip(asked, parts, strict=True):
+                    found[index].add(part, search)
         return found
 
     def search_profile(self, stockholm: str, shards: Sequence[Path], search: Search, executor: Executor) -> list[Row]:
         """What an alignment's profile finds (hmmbuild --hand, hmmsearch), in order; rows in the query's columns."""
-        profile, found = _Profile(stockholm), Found()
-        work = (block for shard in shards for block in _blocks(shard, "protein", self.block_residues))
-        for future in executor.map(partial(_protein, profile, search=search), work):
-            found.add(_result(future, search), search)
+        found = Found()
+        for (part,) in self._parts([_Profile(stockholm)], shards, search, executor):
+            found.add(part, search)
         return found.included(search)
+
+    def _parts(
+        self, profiles: "Sequence[_Query | _Profile]", shards: Sequence[Path], search: Search, executor: Executor
+    ) -> Iterator[list[Found]]:
+        """What each profile finds in one piece of the files after the other."""
+        pieces = (piece for path in shards for piece in _pieces(path, executor.slots, self.piece))
+        pipelines = [_Pipelines(profile, search) for profile in profiles]
+        with closing(_Memories()) as memories:
+            for future in executor.map(partial(_search_piece, pipelines=pipelines, memories=memories), pieces):
+                yield future.result()
+                if search.deadline is not None and time.monotonic() > search.deadline:
+                    raise SearchTimeout(search.recipe.database)
 
     def align(self, query: str, found: Found, search: Search) -> Alignment:
         """See `Tool.align`."""
@@ -127,58 +140,198 @@ def _alphabet(kind: str) -> easel.Alphabet:
     return easel.Alphabet.amino() if kind == "protein" else easel.Alphabet.rna()
 
 
-def _blocks(path: Path, kind: str, residues: int) -> Iterator[easel.DigitalSequenceBlock]:
+class _Piece(NamedTuple):
+    """Whole records of a file by their bytes."""
+
+    path: Path
+    start: int
+    end: int
+
+    def text(self) -> bytes:
+        """The records.
+
+        Raises:
+            SearchError: the file cannot be read, or is shorter by now.
+        """
+        with _readable(self.path) as file:
+            file.seek(self.start)
+            text = file.read(self.end - self.start)
+        if len(text) < self.end - self.start:
+            raise SearchError(f"the database file {self.path} has become shorter while it was searched: get it again")
+        return text
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
     try:
-        with easel.SequenceFile(path, format="fasta", digital=True, alphabet=_alphabet(kind)) as file:
-            while block := file.read_block(residues=residues):
-                yield block
-    except (ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
         raise SearchError(
-            f"the database file {path} cannot be read as FASTA ({_one_line(error)}): get it again, or check it with"
-            " foldline db check"
+            f"the database file {path} cannot be read ({error.strerror or error}): check its permissions"
         ) from error
 
 
-def _result(future: Future[Part], search: Search) -> Part:
-    """What a block gave.
+def _pieces(path: Path, slots: int, size: int | None) -> Iterator[_Piece]:
+    """A file in pieces of about a size, or of one that suits the file and so many searches at a time."""
+    with _readable(path) as file:
+        length = file.seek(0, os.SEEK_END)
+        step = size or min(PIECE, max(SMALLEST, length // (PIECES_PER_SLOT * slots)))
+        start = 0
+        while start < length:
+            end = _next_record(file, start + step) if start + step < length else length
+            yield _Piece(path, start, end)
+            start = end
 
-    Raises:
-        SearchError: the name of a hit cannot be read, or its numbers overflow.
-    """
-    try:
-        return future.result()
-    except (UnicodeDecodeError, OverflowError) as error:
-        raise SearchError(
-            f"a hit in the database {search.recipe.database} cannot be read ({_one_line(error)}): save the file as"
-            ' UTF-8, or set tool = "hmmer" in [search]'
-        ) from error
+
+def _next_record(file: BinaryIO, place: int) -> int:
+    """Where the next record begins from a place on, or the end: at ">" at the beginning of a line."""
+    file.seek(place - 1)
+    last = b""
+    while more := file.read(HEADWAY):
+        at = (last + more).find(b"\n>")
+        if at >= 0:
+            return file.tell() - len(more) - len(last) + at + 1
+        last = more[-1:]
+    return file.tell()
+
+
+class _Memories:
+    """Files in memory for texts, one for each thread that searches, used again."""
+
+    def __init__(self) -> None:
+        self._idle: list[BinaryIO] = []
+        self._closed, self._lock = False, threading.Lock()
+
+    @contextmanager
+    def holding(self, text: bytes) -> Iterator[str | BinaryIO]:
+        """A text as a file: by name, which the pipeline demands of what it is to read itself, where Linux gives one."""
+        if not _NAMED:
+            yield io.BytesIO(text)
+            return
+        try:
+            memory = self._idle.pop()
+        except IndexError:
+            memory = os.fdopen(os.memfd_create("records"), "wb")
+        try:
+            memory.seek(0)
+            memory.write(text)
+            memory.truncate()
+            memory.flush()
+            yield f"/proc/self/fd/{memory.fileno()}"
+        finally:
+            with self._lock:
+                if self._closed:
+                    memory.close()
+                else:
+                    self._idle.append(memory)
+
+    def close(self) -> None:
+        """Let go of them; those in use follow when they are free."""
+        with self._lock:
+            self._closed = True
+            for memory in self._idle:
+                memory.close()
+
+
+def _opened(source: str | BinaryIO, alphabet: easel.Alphabet) -> easel.SequenceFile:
+    return easel.SequenceFile(source, format="fasta", digital=True, alphabet=alphabet)
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _search_block(item: tuple[int, _Query, easel.DigitalSequenceBlock], *, search: Search) -> tuple[int, Found]:
-    index, query, block = item
-    return index, (_protein if search.recipe.kind == "protein" else _rna)(query, block, search)
+class _Pipelines:
+    """HMMER's pipelines for a query in a database: those of proteins are made once for each thread and used again."""
+
+    def __init__(self, query: _Query | _Profile, search: Search) -> None:
+        self.query, self.search = query, search
+        self._idle: list[tuple[plan7.Pipeline, plan7.OptimizedProfile]] = []
+
+    def found(self, targets: easel.DigitalSequenceBlock | easel.SequenceFile) -> Found:
+        """What the query finds among sequences."""
+        if self.search.recipe.kind == "rna":
+            assert isinstance(self.query, _Query) and isinstance(targets, easel.DigitalSequenceBlock)
+            return _rna(self.query, targets, self.search)
+        try:
+            pipeline, profile = self._idle.pop()
+        except IndexError:
+            pipeline, profile = self._made()
+        hits = pipeline.search_hmm(profile, targets)
+        pipeline.clear()
+        self._idle.append((pipeline, profile))
+        return _protein(self.query, hits)
+
+    def _made(self) -> tuple[plan7.Pipeline, plan7.OptimizedProfile]:
+        """A pipeline, and the profile as it takes it and changes it.
+
+        domZ is 1 here: every domain that any domZ would include has its row, with its p-value.
+        """
+        recipe, alphabet = self.search.recipe, self.query.alphabet
+        profile = plan7.Profile(self.query.hmm.M, alphabet)
+        profile.configure(self.query.hmm, plan7.Background(alphabet))
+        pipeline = plan7.Pipeline(
+            alphabet,
+            E=recipe.e_value,
+            incE=recipe.inc_e,
+            domE=max(10.0, recipe.inc_dom_e),
+            incdomE=recipe.inc_dom_e,
+            F1=recipe.f1,
+            F2=recipe.f2,
+            F3=recipe.f3,
+            Z=self.search.z,
+            domZ=1,
+        )
+        return pipeline, profile.to_optimized()
 
 
-def _protein(query: _Query | _Profile, block: easel.DigitalSequenceBlock, search: Search) -> Found:
-    """Hits of a block. domZ is 1 here: every domain that any domZ would include has its row, with its p-value."""
-    recipe = search.recipe
-    pipeline = plan7.Pipeline(
-        query.alphabet,
-        E=recipe.e_value,
-        incE=recipe.inc_e,
-        domE=max(10.0, recipe.inc_dom_e),
-        incdomE=recipe.inc_dom_e,
-        F1=recipe.f1,
-        F2=recipe.f2,
-        F3=recipe.f3,
-        Z=search.z,
-        domZ=1,
+def _search_piece(piece: _Piece, *, pipelines: Sequence[_Pipelines], memories: _Memories) -> list[Found]:
+    """What each query finds in a piece.
+
+    Raises:
+        SearchError: its text is no FASTA, a sequence is too long, the name of a hit cannot be read, or its numbers
+            overflow.
+    """
+    text = piece.text()
+    alphabet, recipe = pipelines[0].query.alphabet, pipelines[0].search.recipe
+    again = recipe.kind == "protein" and len(pipelines) <= READ_AGAIN
+    try:
+        with memories.holding(text) as source:
+            if again and isinstance(source, str):
+                found = []
+                for one in pipelines:
+                    with _opened(source, alphabet) as file:
+                        found.append(one.found(file))
+                return found
+            with _opened(source, alphabet) as file:
+                block = file.read_block()
+        return [one.found(block) for one in pipelines]
+    except (UnicodeDecodeError, OverflowError) as error:
+        raise SearchError(
+            f"a hit in the database {recipe.database} cannot be read ({_one_line(error)}): save the file as UTF-8, or"
+            ' set tool = "hmmer" in [search]'
+        ) from error
+    except (ValueError, EOFError) as error:
+        raise _unreadable(piece, text, alphabet, error) from error
+
+
+def _unreadable(piece: _Piece, text: bytes, alphabet: easel.Alphabet, error: Exception) -> SearchError:
+    """What is wrong with a piece, which the pipeline does not tell when it reads itself."""
+    try:
+        with _opened(io.BytesIO(text), alphabet) as file:
+            file.read_block()
+    except (ValueError, EOFError) as told:
+        error = told
+    place = f", counted from byte {piece.start}" if piece.start else ""
+    return SearchError(
+        f"the database file {piece.path} cannot be read as FASTA ({_one_line(error)}{place}): get it again, or check it"
+        " with foldline db check"
     )
-    hits = pipeline.search_hmm(query.hmm, block)
+
+
+def _protein(query: _Query | _Profile, hits: plan7.TopHits) -> Found:
+    """The rows of hits."""
     reported = sum(hit.reported for hit in hits)
     domains = [(hit, domain) for hit in hits if hit.included for domain in hit.domains if domain.included]
     if not domains:

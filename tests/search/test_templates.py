@@ -58,7 +58,7 @@ def test_rows_are_those_of_hmmsearch(
         size = len(hmmer_reference.records(made["protein"]))
         with InProcess(1) as executor:
             search = Search(TEMPLATES, float(size))
-            rows = PyHmmer(block_residues=4000).search_profile(text, [made["protein"]], search, executor)
+            rows = PyHmmer(piece=4000).search_profile(text, [made["protein"]], search, executor)
         assert [(row.header, row.text) for row in rows] == expected_rows(text, made["protein"], tmp_path)
         assert len(rows) > 10
 

@@ -64,7 +64,7 @@ def shards_of(database: Path, folder: Path, count: int) -> list[Path]:
 def test_rows_are_those_of_the_programs(
     name: str, kind: str, made: dict[str, Path], queries: dict[str, list[str]], hmmer: None, tmp_path: Path
 ) -> None:
-    tool = PyHmmer(block_residues=3000) if name == "pyhmmer" else choose(name)
+    tool = PyHmmer(piece=3000) if name == "pyhmmer" else choose(name)
     search = Search(OF_KIND[kind], size(made[kind], kind))
     asked = [*queries[kind], sequence(kind, 80, 9)]
     found = run(tool, asked, [made[kind]], search, threads=2)
@@ -97,7 +97,7 @@ def test_real_databases(database: str, shared_data: Path, hmmer: None, tmp_path:
     else:
         asked = [text.replace("T", "U") for text in texts[:2]]
         asked[0], asked[1] = asked[0][:10] + "N" + asked[0][11:], complement(asked[1][:44])
-    found = run(PyHmmer(block_residues=100_000), asked, [path], Search(recipe, size(path, recipe.kind)))
+    found = run(PyHmmer(piece=100_000), asked, [path], Search(recipe, size(path, recipe.kind)))
     depths = []
     for query, alignment in zip(asked, found, strict=True):
         expected = reference(query, path, recipe, tmp_path)
@@ -139,7 +139,7 @@ def test_the_limit_counts_the_query_and_keeps_the_best(
     search = Search(OF_KIND[kind], size(made[kind], kind))
     (whole,) = run(PyHmmer(), queries[kind][1:], [made[kind]], search)
     few = replace(search, recipe=replace(search.recipe, max_rows=4))
-    (cut,) = run(PyHmmer(block_residues=500), queries[kind][1:], [made[kind]], few)
+    (cut,) = run(PyHmmer(piece=500), queries[kind][1:], [made[kind]], few)
     assert pairs(cut) == pairs(whole)[:3]
 
 
