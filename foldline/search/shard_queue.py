@@ -134,7 +134,8 @@ class ShardQueue:
         """Find the rows of groups, each of one database, begun in their order; do the tasks that there are by then.
 
         Without `ended`, errors are raised, and what other processes are at is waited for. With it, nothing is waited
-        for, and it is told of each one when it is stored or when nothing more will be done for it here.
+        for, and it is told of each one when it is stored or when nothing more will be done for it here. An empty group
+        lets tasks begin that were added since the one before.
 
         Raises:
             SearchError: a search failed; those that are running are given up.
@@ -300,17 +301,28 @@ class _Pass:
         searches = self._searches(groups)
         while True:
             piece = self._task() or next(searches, None)
-            if piece is not None or self._under_way:
-                yield piece
-            elif not self.queue.tasks:
+            if piece is None and self._may_begin:
+                continue
+            if piece is None and not self._under_way:
                 return
+            yield piece
 
     def take(self, piece: Piece, future: "Future[Any]") -> None:
         """Take the result of a piece."""
         self._under_way.pop(id(piece))[1](future)
 
-    def _searches(self, groups: Iterable[Sequence[Wanted]]) -> Iterator[Piece]:
+    @property
+    def _may_begin(self) -> bool:
+        """Whether a task may be begun."""
+        return bool(self.queue.tasks) and self._n_task < MOST_TASKS
+
+    def _searches(self, groups: Iterable[Sequence[Wanted]]) -> Iterator[Piece | None]:
+        """Searches; None where tasks have come with a group that is empty."""
         for wanted in groups:
+            if not wanted:
+                if self._may_begin:
+                    yield None
+                continue
             group, elsewhere = self.queue._begin(wanted, self.stack.enter_context(ExitStack()))
             if self.ended is None:
                 self.elsewhere += elsewhere
@@ -328,7 +340,7 @@ class _Pass:
     def _task(self) -> Piece | None:
         """The piece of the next task that has one."""
         tasks = self.queue.tasks
-        while tasks and self._n_task < MOST_TASKS:
+        while self._may_begin:
             share = self.queue.slots // (len(tasks) + self._n_task)
             threads = min(self.queue.threads, max(share, self.queue.threads // PART_OF_THREADS, 1))
             task, locks = tasks.popleft(), self.stack.enter_context(ExitStack())

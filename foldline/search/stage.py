@@ -187,6 +187,7 @@ class Searcher:
                 for chain in new:
                     if chain not in left:
                         over(chain)
+                yield []
                 yield from wanted
 
         queue.run(groups(), one_less)

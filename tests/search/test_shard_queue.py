@@ -14,12 +14,14 @@ from foldline.errors import SearchError, Stopped
 from foldline.execute import InProcess
 from foldline.inputs import read_text
 from foldline.inputs.job import Text
-from foldline.search.pieces import Item, search_item
+from foldline.search import shard_queue
+from foldline.search.binaries import Hmmer
+from foldline.search.pieces import Item, Realignment, search_item
 from foldline.search.recipes import UNIREF90, Search
 from foldline.search.settings import SearchSettings
 from foldline.search.shard_queue import MOST_TOGETHER
 from foldline.search.sharding import shard
-from foldline.search.stage import Chain, Searcher
+from foldline.search.stage import Chain, Searcher, cache_in
 
 SHARDS = 3
 
@@ -138,6 +140,39 @@ def test_how_many_go_together(folder: Path, tmp_path: Path) -> None:
     with InProcess(8) as eight:
         several = searcher(folder, tmp_path, eight)._queue()
         assert [several.together("protein", n, 4) for n in (1, 4, 16, 1000)] == [1, 1, 4, MOST_TOGETHER]
+
+
+@pytest.mark.parametrize("tool", ["pyhmmer", "hmmer"])
+def test_rows_of_rna_are_aligned_in_pieces(
+    made: dict[str, Path], queries: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    """As in one; a driver that dies among them goes on without a search."""
+    if tool == "hmmer" and not Hmmer.is_here():
+        pytest.skip("the HMMER programs are not on the PATH")
+    settings = SearchSettings.make({"databases": {"rfam": str(made["rna"])}, "threads": 1, "tool": tool})
+    chains = [Chain("rna", query) for query in queries["rna"]]
+
+    def found(folder: str, machines: Machines | None = None) -> list[str]:
+        one = Searcher(settings, tmp_path / folder, InProcess(0), machines=machines, threads=1)
+        return [read_text(Text(path=one.unpaired), "a") for one in one.alignments(chains).values()]
+
+    whole = found("whole")
+    assert whole[1].count(">") > 8
+    monkeypatch.setattr(shard_queue, "REALIGNED_CELLS", 120 * 250)
+    with Machines(2) as machines:
+        assert found("pieces", machines) == whole
+    n_search = {"pyhmmer": 1, "hmmer": 2}[tool]  # on one machine
+    aligned = [one for one in machines.ran if isinstance(one, Realignment)]
+    assert len(machines.ran) == 2 + len(aligned) and len(aligned) > 3
+    stored = [entry.about for entry in cache_in(tmp_path / "pieces").entries()]
+    counts = [about["rows"] for about in stored if about["what"] == "rows"]
+    assert sum(len(one.rows) for one in aligned) == sum(counts) - len(counts)  # type: ignore[arg-type]
+    with Machines(1, n_search + 2) as first, pytest.raises(Stopped):
+        found("dead", first)
+    with Machines(1) as second:
+        assert found("dead", second) == whole
+    assert [isinstance(one, Realignment) for one in first.ran].count(True) == 2
+    assert all(isinstance(one, Realignment) for one in second.ran)
 
 
 def item(file: Path, **changes: object) -> Item:
