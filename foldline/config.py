@@ -49,6 +49,7 @@ class EngineConfig:
     stage: str = "all"  # all | search (alignments alone) | infer (search for nothing)
     search: Mapping[str, object] = field(default_factory=dict)  # the [search] table: foldline.search.settings
     cache_dir: Path | None = None  # components, conformers and checkpoints; default: the user's cache folder
+    work_dir: Path | None = None  # where results are made that go into a store; default: in the cache folder
     # results
     on_error: str = "continue"  # continue | stop
     overwrite: bool = False
@@ -77,8 +78,9 @@ class EngineConfig:
         for name in ("mc_dropout", "overwrite", "save_embeddings"):
             if not isinstance(getattr(self, name), bool):
                 raise _bad(name, getattr(self, name), "true or false")
-        if self.cache_dir is not None and not isinstance(self.cache_dir, Path):
-            raise _bad("cache_dir", self.cache_dir, "a path")
+        for name in ("cache_dir", "work_dir"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), Path):
+                raise _bad(name, getattr(self, name), "a path")
         _check_buckets(self.buckets)
 
     @classmethod
@@ -96,8 +98,9 @@ class EngineConfig:
         values = from_file | {name: value for name, value in given.items() if value is not None}
         try:
             parsed: dict[str, Any] = {name: _PARSERS.get(name, _same)(value) for name, value in values.items()}
-            if file is not None and "cache_dir" in from_file and given.get("cache_dir") is None:
-                parsed["cache_dir"] = Path(file).resolve().parent / parsed["cache_dir"]
+            for name in ("cache_dir", "work_dir"):
+                if file is not None and name in from_file and given.get(name) is None:
+                    parsed[name] = Path(file).resolve().parent / parsed[name]
             if file is not None and isinstance(from_file.get("search"), dict) and given.get("search") is None:
                 parsed["search"] = {"relative_to": "."} | parsed["search"]
                 parsed["search"]["relative_to"] = Path(file).resolve().parent / parsed["search"]["relative_to"]
@@ -115,6 +118,11 @@ class EngineConfig:
         import platformdirs
 
         return Path(platformdirs.user_cache_dir("foldline"))
+
+    @property
+    def work_root(self) -> Path:
+        """Folder of the folders in which results are made that go into a store."""
+        return self.work_dir if self.work_dir is not None else self.cache_root / "results-1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,17 +198,21 @@ def parse_seed_batch(value: object) -> object:
     return int(text)
 
 
-def _parse_path(value: object) -> Path:
-    if not isinstance(value, str | Path) or not str(value):
-        raise _bad("cache_dir", value, "a path")
-    return Path(value).expanduser()
+def _parse_path(name: str) -> Callable[[object], Path]:
+    def parse(value: object) -> Path:
+        if not isinstance(value, str | Path) or not str(value):
+            raise _bad(name, value, "a path")
+        return Path(value).expanduser()
+
+    return parse
 
 
 _PARSERS: dict[str, Callable] = {
     "max_memory": parse_bytes,
     "buckets": parse_buckets,
     "seed_batch": parse_seed_batch,
-    "cache_dir": _parse_path,
+    "cache_dir": _parse_path("cache_dir"),
+    "work_dir": _parse_path("work_dir"),
 }
 
 

@@ -62,6 +62,12 @@ def is_url(word: object) -> bool:
     return isinstance(word, str) and _URL.match(word) is not None
 
 
+def as_url(place: object) -> str | None:
+    """The URL that a word is, or that a path was made of, which has lost a slash; without one at its end."""
+    text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)", r"\1://", str(place))
+    return text.rstrip("/") if is_url(text) else None
+
+
 def sized(count: float) -> str:
     """Bytes in words, such as 12.3 GB."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -26,6 +26,8 @@ from foldline.errors import InputError
 from foldline.execute import Children, Event, StopRequest, ignore
 from foldline.execute import Progress as Listener
 from foldline.models import Network
+from foldline.ops.linear import keeps_kernels
+from foldline.remote import as_url
 from foldline.sampler import Draws
 from foldline.tensors import Features
 from foldline.weights.card import read_card
@@ -65,6 +67,7 @@ class Engine:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         self._residency: Residency | None = None
+        self._planned: set[Sizes] = set()
         self._sha256: str | None = None
         self._featuriser: Featuriser | None = None
         self._children = Children(self._n_children())
@@ -99,13 +102,19 @@ class Engine:
 
         Args:
             jobs: validated jobs.
-            out: output folder; None keeps the samples in the predictions and writes nothing.
+            out: output folder, or the URL of one in a store; None keeps the samples and writes nothing.
             draws: random draws that replace those of the seed (a `Tape`); for jobs with one seed.
             progress: called with events, from several threads.
             stop: somebody's wish to end the run; what is being written is finished first.
+
+        Raises:
+            WriteError: the store cannot be used.
         """
         from foldline.outputs.claims import Claims
 
+        if url := as_url(out):
+            yield from self._into_store(url, jobs, draws, progress, stop)
+            return
         folder = None if out is None else Path(out)
         stop, jobs = stop or StopRequest(), in_order(jobs, self.buckets)
         with ExitStack() as stack:
@@ -117,6 +126,17 @@ class Engine:
             self.throughput = Throughput()
             queue = Queue(self, self._preparer(folder, draws, progress, search), claims, draws, progress, stop)
             yield from queue.run(jobs, executor)
+
+    def _into_store(
+        self, url: str, jobs: "Iterable[Job]", draws: Draws | None, progress: Listener, stop: StopRequest | None
+    ) -> Generator[Prediction, None, None]:
+        """See `predict`."""
+        from foldline.engine.carry import into_store
+
+        with into_store(url, self.config.work_root, progress) as carrier:
+            jobs, out = carrier.bring(jobs), carrier.store.folder
+            with closing(self.predict(jobs, out=out, draws=draws, progress=carrier.progress, stop=stop)) as made:
+                yield from carrier.carried(made)
 
     def predict_features(
         self, features: Features, draws: Draws, progress: Listener = ignore
@@ -143,7 +163,16 @@ class Engine:
         """The plan for `n_seed` seeds of jobs of a bucket (tokens, atoms)."""
         n_seed = min(n_seed, self.config.seed_batch or n_seed)
         sizes = Sizes(*bucket, n_msa, self.config.samples, n_seed)
-        return plan(sizes, self.spec, self.memory_bytes, dtype=self._dtype(), device=self.device.type)
+        self._planned.add(sizes)
+        keeps = self.device.type == "cpu" and keeps_kernels(self._dtype())
+        return plan(
+            sizes,
+            self.spec,
+            self.memory_bytes,
+            dtype=self._dtype(),
+            device=self.device.type,
+            sizes_before=len(self._planned) - 1 if keeps else 0,
+        )
 
     @property
     def memory_bytes(self) -> int:

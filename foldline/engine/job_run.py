@@ -36,6 +36,13 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     ranking_score: float | None = None
     samples: tuple[Samples, ...] = ()
+    fingerprint: str = ""  # hash of all that decides the result
+    url: str = ""  # where the files are, if that is in a store
+
+    @property
+    def place(self) -> str | None:
+        """Where the files are, in words; None: nowhere."""
+        return self.url or (None if self.directory is None else str(self.directory))
 
 
 class JobRun:
@@ -144,6 +151,7 @@ class JobRun:
             warnings=self.notes,
             ranking_score=best,
             samples=self._joined(),
+            fingerprint=self.prepared.fingerprint,
         )
 
     def _seconds(self) -> dict[str, float]:

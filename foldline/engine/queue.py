@@ -133,7 +133,7 @@ class Queue:
             return [_there(prepared, Prediction(name, error=as_job_error(error)))]
         if claim is Claim.FINISHED:
             note = "it was predicted by another process while this one ran"
-            return [_there(prepared, Prediction(name, prepared.directory, skipped=True, warnings=(note,)))]
+            return [_there(prepared, _done_before(prepared, note))]
         self.claims.give_back(prepared.name)
         return self._round([self.preparer(prepared.job)], [])
 
@@ -167,7 +167,7 @@ class Queue:
                 self.progress(Event(job.name, "wait", message="left to another process that is at it"))
                 return None
             if claim is Claim.FINISHED or prepared.featurised is None:
-                return Prediction(job.name, prepared.directory, skipped=True)
+                return _done_before(prepared)
             with during("plan"):
                 if self.draws is not None and len(job.seeds) != 1:
                     what = f"recorded draws replay one seed, the job has {len(job.seeds)}"
@@ -308,6 +308,12 @@ def _bucket_of_all(runs: list[JobRun], buckets: Sequence[int]) -> tuple[int, int
 
 def _n_lane(members: list[Prepared]) -> int:
     return sum(len(prepared.job.seeds) for prepared in members)
+
+
+def _done_before(prepared: Prepared, *notes: str) -> Prediction:
+    """The prediction of a job whose result is there."""
+    name, directory = prepared.job.name, prepared.directory
+    return Prediction(name, directory, skipped=True, warnings=notes, fingerprint=prepared.fingerprint)
 
 
 def _there(prepared: Prepared, prediction: Prediction) -> Ending:

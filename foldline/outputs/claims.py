@@ -50,7 +50,7 @@ class Claims:
             return Claim.MINE
         if name in self._held:
             return Claim.BUSY
-        lock = _lock(self.out, name)
+        lock = job_lock(self.out, name)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
@@ -90,7 +90,7 @@ class Claims:
             self.give_back(name)
 
 
-def _lock(out: Path, name: str) -> filelock.BaseFileLock:
+def job_lock(out: Path, name: str) -> filelock.BaseFileLock:
     """The lock of a job, or of the folder's lists. It may be taken in one thread and given back in another."""
     folder = out / HIDDEN
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,4 +99,4 @@ def _lock(out: Path, name: str) -> filelock.BaseFileLock:
 
 def lists_lock(out: Path) -> filelock.BaseFileLock:
     """The lock of the folder's lists of results and failures; no job's folder starts with a dot."""
-    return _lock(out, ".lists")
+    return job_lock(out, ".lists")

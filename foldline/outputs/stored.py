@@ -1,0 +1,248 @@
+"""Results whose place is a store: made in a working folder of this machine, carried into the store, found there again.
+
+A job is done in the store when `<job>_run.json` is there: it comes last, and goes first before a result is replaced.
+In the working folder, `.<job>_stored.json` stands for a result that is in the store; its files are removed here. Knows
+the layout and `foldline.remote`; no engine, and not how a run is shown.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import filelock
+
+from foldline import remote
+from foldline.outputs.claims import job_lock
+from foldline.outputs.journal import LISTS
+from foldline.outputs.layout import (
+    PARTS,
+    TOP_PARTS,
+    is_of_result,
+    is_whole,
+    progress_file,
+    read_object,
+    record_file,
+    remove_result,
+    stored_mark,
+    write_atomically,
+)
+from foldline.outputs.workplace import Workplace
+from foldline.remote import RemoteError
+
+AT_ONCE = 8  # files that come or go at a time
+PATIENCE = 60.0  # seconds to wait for another process that has a job
+
+
+class StoredResults:
+    """The results at a URL. A context manager: in it, `folder` is the working folder.
+
+    Its methods raise OSError (a `RemoteError`) where the store or the working folder cannot be used.
+    """
+
+    def __init__(self, url: str, root: Path) -> None:
+        """`root` is the folder of working folders."""
+        self.url = url.rstrip("/")
+        self._place = Workplace(root.absolute(), self.url)
+        self.folder = self._place.folder
+        self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="foldline-store")
+        self._sent: dict[str, dict[str, tuple[int, int]]] = {}  # size and time of a job's files that are in the store
+
+    def __enter__(self) -> Self:
+        self._place.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True)
+        self._place.__exit__(kind, error, trace)
+
+    def url_of(self, name: str) -> str:
+        """Where the files of the job whose folder is `name` are or will be."""
+        return f"{self.url}/{name}"
+
+    def bring(self, names: Iterable[str]) -> None:
+        """Note which jobs are done in the store, and have the samples of those that are half done there."""
+        list(self._pool.map(self._bring, names))
+
+    def bring_whole(self, name: str) -> None:
+        """Have all files of a job that is done in the store."""
+        there = remote.files(self.url_of(name))
+        list(self._pool.map(lambda file: self._fetch(name, file), (f for f in there if is_of_result(name, f))))
+
+    def carry(self, name: str, fingerprint: str = "") -> None:
+        """Put a job's result into the store, and remove it here; nothing happens where it is there.
+
+        Raises:
+            OSError: it cannot be; the result stays here.
+        """
+        directory = self.folder / name
+
+        def is_meant(record: dict) -> bool:
+            return bool(record) and fingerprint in ("", record.get("fingerprint"))
+
+        with self._alone(name):
+            if not (is_meant(read_object(record_file(directory, name))) and is_whole(directory, name)):
+                if is_meant(read_object(stored_mark(directory, name))):
+                    return
+                raise RemoteError(f"the result in {directory} was replaced or removed meanwhile: run again")
+            record = record_file(directory, name).read_bytes()
+            stored_mark(directory, name).unlink(missing_ok=True)
+            self._put_whole(name)
+            write_atomically(stored_mark(directory, name), [record])
+            remove_result(directory, name)
+            self._sent.pop(name, None)
+
+    def carry_samples(self, name: str) -> None:
+        """Put the finished samples of a job into the store that is at work, so that another machine may go on with it.
+
+        A whole result that is there stays until the new one is whole too.
+        """
+        directory = self.folder / name
+        progress = read_object(progress_file(directory, name))
+        if not progress or stored_mark(directory, name).is_file():
+            return
+        text = json.dumps(progress).encode()
+        if name not in self._sent:
+            self._forget_others(name, progress.get("fingerprint"))
+        samples = [f"{stem}_{part}" for stem in _stems(name, progress) for part in PARTS]
+        arrays = [path.relative_to(directory).as_posix() for path in directory.glob("seed-*_embeddings/*.npz")]
+        self._put(name, samples + arrays)
+        remote.write(text, f"{self.url_of(name)}/{progress_file(directory, name).name}")
+
+    def carry_files(self, name: str, files: Iterable[Path]) -> None:
+        """Put files into a job's folder in the store that were made of its result, and remove all of the job here."""
+        list(self._pool.map(lambda file: remote.write(file, f"{self.url_of(name)}/{file.name}"), files))
+        remove_result(self.folder / name, name)
+
+    @contextmanager
+    def lists(self) -> Iterator[None]:
+        """A block in which the working folder has the store's lists of results; they are put back after it.
+
+        One process of this machine at a time.
+        """
+        with job_lock(self.folder, ".store-lists"):
+            places = {name: self.folder / name for name in LISTS}
+            before = {name: remote.content(self.url_of(name)) for name in LISTS}
+            for name, path in places.items():
+                path.unlink(missing_ok=True)
+                if (text := before[name]) is not None:
+                    write_atomically(path, [text])
+            yield
+            for name, path in places.items():
+                if not path.is_file():
+                    if before[name] is not None:
+                        remote.remove(self.url_of(name))
+                elif before[name] != path.read_bytes():
+                    remote.write(path, self.url_of(name))
+                path.unlink(missing_ok=True)
+
+    def _bring(self, name: str) -> None:
+        """Leaves a job alone that another process is at, and takes samples where there are none of this machine's."""
+        lock = job_lock(self.folder, name)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return
+        try:
+            there, directory = remote.files(self.url_of(name)), self.folder / name
+            mark, last = stored_mark(directory, name), record_file(directory, name)
+            whole = all(f"{name}_{part}" in there for part in TOP_PARTS)
+            record = remote.content(f"{self.url_of(name)}/{last.name}") if whole else None
+            if record is not None:
+                directory.mkdir(exist_ok=True)
+                write_atomically(mark, [record])
+                if last.is_file() and last.read_bytes() == record:  # a run was killed before it removed them
+                    remove_result(directory, name)
+                return
+            mark.unlink(missing_ok=True)
+            journal = progress_file(directory, name)
+            if journal.name in there and not journal.is_file() and not last.is_file():
+                self._bring_samples(name, there)
+        finally:
+            lock.release()
+
+    def _bring_samples(self, name: str, there: dict[str, int]) -> None:
+        journal = progress_file(self.folder / name, name)
+        content = remote.content(f"{self.url_of(name)}/{journal.name}") or b""
+        try:
+            stems = _stems(name, json.loads(content))
+        except (ValueError, TypeError, KeyError):
+            return
+        wanted = [f"{stem}_{part}" for stem in stems for part in PARTS]
+        wanted += [file for file in there if file.endswith("_embeddings.npz") and is_of_result(name, file)]
+        for file in wanted:
+            if file in there:
+                self._fetch(name, file)
+        if stems:
+            write_atomically(journal, [content])
+
+    def _fetch(self, name: str, file: str) -> None:
+        target = self.folder / name / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remote.fetch(f"{self.url_of(name)}/{file}", target)
+
+    def _put_whole(self, name: str) -> None:
+        """All files: those of samples, those at the top, the record; what the old result had besides goes before it."""
+        directory = self.folder / name
+        here = [path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()]
+        here = [file for file in here if is_of_result(name, file) and not file.startswith(".")]
+        there, last = remote.files(self.url_of(name)), record_file(directory, name).name
+        if last in there:
+            remote.remove(f"{self.url_of(name)}/{last}")
+        self._put(name, [file for file in here if "/" in file], there)
+        self._put(name, [file for file in here if "/" not in file and file != last], there)
+        self._remove(name, [file for file in there if is_of_result(name, file) and file not in here])
+        self._put(name, [last])
+
+    def _put(self, name: str, files: Iterable[str], there: dict[str, int] | None = None) -> None:
+        """Put files into the store, but for those that are there as this process put them."""
+        sent = self._sent.setdefault(name, {})
+
+        def put(file: str) -> None:
+            path = self.folder / name / file
+            stat = path.stat()
+            state = stat.st_size, stat.st_mtime_ns
+            if sent.get(file) != state or (there is not None and there.get(file) != stat.st_size):
+                remote.write(path, f"{self.url_of(name)}/{file}")
+                sent[file] = state
+
+        list(self._pool.map(put, files))
+
+    def _remove(self, name: str, files: Iterable[str]) -> None:
+        list(self._pool.map(lambda file: remote.remove(f"{self.url_of(name)}/{file}"), files))
+
+    def _forget_others(self, name: str, fingerprint: object) -> None:
+        """Remove half a result from the store that was made of other input or options."""
+        there = remote.files(self.url_of(name))
+        journal = progress_file(self.folder / name, name).name
+        if record_file(self.folder, name).name in there:
+            remote.remove(f"{self.url_of(name)}/{record_file(self.folder, name).name}")
+        text = remote.content(f"{self.url_of(name)}/{journal}") if journal in there else b""
+        if text is None or f'"{fingerprint}"'.encode() not in text:
+            if journal in there:
+                remote.remove(f"{self.url_of(name)}/{journal}")
+            self._remove(name, [file for file in there if is_of_result(name, file) and file != journal])
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Hold the claim on a job."""
+        lock = job_lock(self.folder, name)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except filelock.Timeout:
+            raise RemoteError(f"another process is at the job in {self.folder / name}: wait for it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _stems(name: str, progress: dict) -> list[str]:
+    """What the names of a job's finished samples begin with."""
+    folders = [f"seed-{sample['seed']}_sample-{sample['sample']}" for sample in progress["samples"]]
+    return [f"{folder}/{name}_{folder}" for folder in folders]
