@@ -9,12 +9,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_databases import sequence, write
+from template_set import write_set
 
 from foldline.cluster.executor import TRIES, RayExecutor, cores_of_search, search_executor
 from foldline.cluster.session import nodes, session, signals_later
@@ -27,6 +29,7 @@ from foldline.search.pieces import Item
 from foldline.search.settings import SearchSettings
 from foldline.search.sharding import shard
 from foldline.search.stage import Searcher
+from foldline.search.template_stage import TemplateItem
 
 SHARDS = 3
 
@@ -136,6 +139,38 @@ with t.session({cluster.address!r}) as ray:
     assert texts_of(a_searcher(folder, tmp_path, executor)) == wanted
     asked = pairs(executor.ended)
     assert set(asked.values()) == {1} and sum(asked.values()) == 3 * 2 * SHARDS - len(kept)
+
+
+def killed_in_templates(function: Callable[[Any], Any], item: TemplateItem, flags: Path) -> Any:
+    """Die after the first search for templates of the last chain."""
+    result, flag = function(item), flags / "killed"
+    if len(item.query) == 60 and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+
+def test_templates_of_chains_on_all_nodes_and_a_killed_worker(ray: Any, tmp_path: Path) -> None:
+    """Each chain is a piece, and is searched for again where its worker died; the result is that of one machine."""
+    table = write_set(tmp_path / "pdb", [one.sequence for one in chains()[:3]])
+
+    def found(cache: str, machines: Any = None) -> list[Any]:
+        some = tuple(replace(one, unpaired_msa=Text(""), paired_msa=Text("")) for one in chains())
+        settings = SearchSettings.make(table | {"inline": True})
+        (job,) = searched(
+            [Job("four", (1,), some)], Searcher(settings, tmp_path / cache, InProcess(0), machines=machines)
+        )
+        return [job.notes, *(one.templates for one in job.entities if isinstance(one, Polymer))]
+
+    here, said = found("here"), []
+    assert [len(one) for one in here[1:]] == [2] * 4
+    executor = Counted(ray, partial(killed_in_templates, flags=tmp_path), say=said.append)
+    assert found("there", executor) == here
+    assert sorted(len(item.query) for item in executor.ended) == [40, 50, 60]
+    (line,) = said
+    assert line.endswith(f"the template search for a chain of 60 residues is run again, try 2 of {TRIES}")
+    again = Counted(ray)
+    assert found("there", again) == here and again.ended == []
 
 
 def double(number: int, flags: Path) -> int:
