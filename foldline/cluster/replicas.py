@@ -1,7 +1,8 @@
 """Engines on the nodes of a cluster that share the jobs of a run: an engine on each GPU, or one on each node without.
 
 They stand where an `Engine` stands: `predict` gives predictions as they come. Jobs are handed out a few at a time;
-those of a replica that dies go to others. Knows engines and searches; not how a run is shown.
+those of a replica that dies go to others, and nodes that join get theirs. Knows engines and searches; not how a run is
+shown.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from foldline.search.settings import SearchSettings
 ENDING_SECONDS = 10.0  # that replicas have to finish what they write when a run is asked to end
 DEATHS = 2 * TRIES  # of a place one after the other, without a job that ended
 CALLS = 4  # that a replica may be asked at a time
+JOIN_SECONDS = 5.0  # between looks for nodes that have joined
 
 
 @dataclass(eq=False)
@@ -38,7 +40,6 @@ class _Place:
     """Where a replica is or will be again."""
 
     node: Node
-    gpu: bool
     actor: Any
     answer: Any  # the call that is under way; None: none is
     about: About | None = None
@@ -76,6 +77,9 @@ class Replicas:
         self._settings = replace(settings, model=str(model.absolute())) if model.exists() else settings
         self._places: list[_Place] = []
         self._faults: list[FoldlineError] = []  # why places are out of use
+        self._on_gpus = False
+        self._seen: set[str] = set()  # nodes that have or had places
+        self._looked = 0.0  # when nodes were last looked for
 
     def __enter__(self) -> "Replicas":
         """Have an engine made everywhere; wait for the first.
@@ -85,12 +89,10 @@ class Replicas:
             FoldlineError: no engine can be made.
         """
         here = nodes(self._ray)
-        on_gpus = self._settings.device != "cpu" and any(node.gpus for node in here)
-        if self._settings.device == "cuda" and not on_gpus:
+        self._on_gpus = self._settings.device != "cpu" and any(node.gpus for node in here)
+        if self._settings.device == "cuda" and not self._on_gpus:
             raise InputError("no node of the cluster has a GPU: give --device auto or cpu", path="--device")
-        for node in here:
-            for _ in range(node.gpus if on_gpus else min(1, node.cores)):
-                self._places.append(_Place(node, on_gpus, *self._started(node, gpu=on_gpus)))
+        self._join(ignore)
         if not self._places:
             raise InputError("no node of the cluster has a core: ray start --num-cpus=N", path="--ray")
         try:
@@ -138,8 +140,8 @@ class Replicas:
         """
         for fault in self._faults:
             _say(progress, f"a replica is not used: {fault}")
-        gpu = any(place.gpu for place in self._places)
-        buckets = self._settings.buckets if self._settings.buckets is not None else BUCKETS if gpu else ()
+        default = BUCKETS if self._on_gpus else ()
+        buckets = default if self._settings.buckets is None else self._settings.buckets
         ordered = list(in_order(jobs, buckets))
         left = {job.name for job in ordered}
         with ExitStack() as stack:
@@ -154,6 +156,8 @@ class Replicas:
                 for prediction in self._round(feed, mark, progress):
                     left.discard(prediction.job_name)
                     yield prediction
+                if time.monotonic() - self._looked > JOIN_SECONDS or not self._places:
+                    self._join(progress)
                 if not self._places:
                     yield from (Prediction(name, error=self._faults[-1]) for name in left)
                     return
@@ -173,7 +177,20 @@ class Replicas:
         )
         return job_search(table, settings.cache_root, jobs, progress=progress, check=stop.check, machines=machines)
 
-    def _started(self, node: Node, *, gpu: bool) -> tuple[Any, Any]:
+    def _join(self, progress: Progress) -> None:
+        """Have engines made on nodes that have none yet, of the kind that the others are."""
+        self._looked = time.monotonic()
+        for node in nodes(self._ray):
+            count = node.gpus if self._on_gpus else min(1, node.cores)
+            if node.key in self._seen or not count:
+                continue
+            if self._seen:
+                _say(progress, f"{node.name} has joined, with {count} {'replica' if count == 1 else 'replicas'}")
+            self._seen.add(node.key)
+            for _ in range(count):
+                self._places.append(_Place(node, *self._started(node)))
+
+    def _started(self, node: Node) -> tuple[Any, Any]:
         """A new actor on a node, and the call that makes its engine.
 
         It takes no core of Ray's, so that searches find room; on a node without GPUs it works with as many threads as
@@ -181,6 +198,7 @@ class Replicas:
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        gpu = self._on_gpus
         cores = max(1, node.cores // max(1, node.gpus)) if gpu else node.cores
         settings = replace(
             self._settings,
@@ -276,7 +294,7 @@ class Replicas:
             yield Prediction(one.job.name, error=WorkerLost(f"{what}: look at that node's memory and logs"))
         if place.deaths < DEATHS and any(node.key == place.node.key for node in nodes(self._ray)):
             place.about = None
-            place.actor, place.answer = self._started(place.node, gpu=place.gpu)
+            place.actor, place.answer = self._started(place.node)
         else:
             self._give_up(place, WorkerLost(f"the node {place.node.name} is lost, or its replicas die"), back, progress)
 

@@ -5,6 +5,7 @@ One of them says that it has two GPUs: Ray then counts them and sets what they a
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ STORE_BYTES = 100 * 2**20
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    """The cluster's `address`."""
+    """The cluster's `address`, and what has a node `join` and `leave`."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install foldline[ray]")
     from ray.cluster_utils import Cluster
 
@@ -26,10 +27,11 @@ def cluster() -> Iterator[Any]:
         initialize_head=True,
         head_node_args={"num_cpus": 1, "num_gpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False},
     )
+    join = partial(made.add_node, num_cpus=1, object_store_memory=STORE_BYTES)
     try:
-        made.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        join()
         made.wait_for_nodes()
-        yield SimpleNamespace(address=made.address, cluster=made)
+        yield SimpleNamespace(address=made.address, join=join, leave=made.remove_node)
     finally:
         made.shutdown()
 

@@ -19,13 +19,15 @@ import foldline.cluster.replicas
 from foldline.cluster.feed import MOST_HANDED, Feed, Handed
 from foldline.cluster.replica import About, End, Replica, Unfit
 from foldline.cluster.replicas import Replicas
-from foldline.cluster.session import nodes
+from foldline.cluster.session import Node, nodes
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
 from foldline.errors import InputError, Stopped, WeightsError, WorkerLost, WriteError
 from foldline.execute import Event, StopRequest, ignore
 from foldline.inputs import jobs_from_json
 from foldline.inputs.job import Job
+
+HELD_SECONDS = 30.0
 
 
 def some_jobs(count: int) -> list[Job]:
@@ -83,6 +85,9 @@ class Talking:
                     time.sleep(0.01)
                 (out / "asked").touch()
                 break
+            late = time.monotonic() + HELD_SECONDS
+            while job.name.startswith("held") and not (out / "go").exists() and time.monotonic() < late:
+                time.sleep(0.02)
             error = WriteError("full") if job.name.startswith("bad") else None
             self.real._messages.put(Prediction(job.name, None if error else out / job.name, error=error))
         self.real._messages.put(End())
@@ -174,6 +179,41 @@ def test_one_replica_for_each_gpu_and_none_elsewhere(ray: Any, talking: None, se
     assert sorted(one.device for one in found) == ["cuda [0]", "cuda [1]"]
     (with_gpus,) = [node.key for node in nodes(ray) if node.gpus]
     assert {one.node for one in found} == {with_gpus}
+
+
+def test_a_node_that_joins_gets_a_replica_and_one_that_leaves_takes_nothing_with_it(
+    cluster: Any, ray: Any, talking: None, settings: EngineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It joins when the first replica has begun, is given jobs, and is gone before it has done any."""
+    first, second = nodes(ray)
+    seen = [[replace(first, gpus=0)]]
+
+    def but_second(ray: Any) -> list[Node]:
+        seen.append([replace(node, gpus=0) for node in nodes(ray) if node.key != second.key])
+        return seen[-1]
+
+    monkeypatch.setattr(foldline.cluster.replicas, "nodes", but_second)
+    monkeypatch.setattr(foldline.cluster.replicas, "JOIN_SECONDS", 0.2)
+    events: list[Event] = []
+    added: list[Any] = []
+
+    def progress(event: Event) -> None:
+        events.append(event)
+        if event.stage == "features" and not added:
+            added.append(cluster.join())
+        elif event.stage == "features" and not (tmp_path / "go").exists():
+            cluster.leave(added[0])
+            (tmp_path / "go").touch()
+
+    jobs = named("held0", "held1", "held2", "held3")
+    with Replicas(ray, settings) as replicas:
+        found = list(replicas.predict(jobs, out=tmp_path, progress=progress, stop=StopRequest()))
+    assert sorted(p.job_name for p in found) == [job.name for job in jobs]
+    assert [p.error for p in found] == [None] * 4
+    said = [event.message for event in events if event.stage == "cluster"]
+    assert said[0] == f"{first.name} has joined, with 1 replica"
+    assert any(" died (" in line and "is done again" in line for line in said)
+    assert max(map(len, seen)) == 2
 
 
 def test_what_cannot_be_begun_is_an_error(ray: Any, talking: None, one_node: None, settings: EngineConfig) -> None:
