@@ -1,11 +1,11 @@
 """Predicted against measured peaks of every stage: counted on fake tensors, and of a process on a CPU.
 
     plan.py [--models v1 v2 v05 mini tiny] [--tokens 64 256 ...] [--dtypes fp32 bf16] [--device cuda|cpu]
-            [--seeds 1 5] [--memory 24GB ...] [--process 64 500]
+            [--seeds 1 5] [--memory 24GB ...] [--process 64 500 [--before 0 20]]
 
 One line for every model, size, precision and plan: the peak over all stages, predicted and measured, and the stage that
 is farthest off. --memory adds the plans for that much memory, --process measures the resident memory of children that
-run one block of every kind on a CPU. Bound: 10 % for every stage.
+run one block of every kind on a CPU, after --before jobs of other sizes. Bound: 10 % for every stage.
 """
 
 import argparse
@@ -22,10 +22,12 @@ from foldline.engine.memory_bench import MemoryReport, measure, measure_process
 from foldline.engine.plan import Plan, Sizes, plan, richest
 from foldline.errors import DoesNotFit
 from foldline.models.spec import PROTENIX_MINI, PROTENIX_TINY, PROTENIX_V05, PROTENIX_V1, PROTENIX_V2
+from foldline.ops.linear import keeps_kernels
 
 GIB = 2**30
 BOUND = 0.1
 UNLIMITED = 1 << 60
+FIRST_OF_OTHERS, BETWEEN_OTHERS = 41, 2  # tokens of the jobs that a child runs before the one that is measured
 SPECS = {
     "v1": PROTENIX_V1,
     "v2": PROTENIX_V2,
@@ -78,26 +80,28 @@ def short(p: Plan) -> str:
     return f"{p.seed_batch}/{p.diffusion_batch}" + "".join(given_up)
 
 
-def resident(model: str, tokens: int, dtype: str) -> tuple[Plan, dict[str, int]]:
+def resident(model: str, tokens: int, dtype: str, before: int) -> tuple[Plan, dict[str, int]]:
     """A plan for a CPU without biases, and the peaks of the child that runs it."""
-    command = [sys.executable, __file__, "--child", model, str(tokens), dtype]
+    command = [sys.executable, __file__, "--child", model, str(tokens), dtype, str(before)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return child_plan(model, tokens, dtype), json.loads(done.stdout)
+    return child_plan(model, tokens, dtype, before), json.loads(done.stdout)
 
 
-def child_plan(model: str, tokens: int, dtype: str) -> Plan:
+def child_plan(model: str, tokens: int, dtype: str, before: int) -> Plan:
     """One sample on a CPU, with all weights."""
-    sizes = Sizes(tokens, 8 * tokens, 500, 1)
-    return plan(sizes, SPECS[model], UNLIMITED, dtype=DTYPES[dtype], device="cpu")
+    sizes, kept = Sizes(tokens, 8 * tokens, 500, 1), before if keeps_kernels(DTYPES[dtype]) else 0
+    return plan(sizes, SPECS[model], UNLIMITED, dtype=DTYPES[dtype], device="cpu", sizes_before=kept)
 
 
-def child(model: str, tokens: str, dtype: str) -> None:
+def child(model: str, tokens: str, dtype: str, before: str) -> None:
     """Measure this process, which has imported what a run of jobs imports."""
     import foldline.features.build
     import foldline.outputs.layout  # noqa: F401  (its libraries are a part of what is measured)
 
     torch.set_num_threads(1)
-    report: MemoryReport = measure_process(child_plan(model, int(tokens), dtype))
+    for number in range(int(before)):
+        measure_process(child_plan(model, FIRST_OF_OTHERS + number * BETWEEN_OTHERS, dtype, number))
+    report: MemoryReport = measure_process(child_plan(model, int(tokens), dtype, int(before)))
     print(json.dumps({name: stage.device for name, stage in report.stages.items()}))
 
 
@@ -110,10 +114,11 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="*", type=int, default=[1])
     parser.add_argument("--memory", nargs="*", default=[])
     parser.add_argument("--process", nargs="*", type=int, default=[])
+    parser.add_argument("--before", nargs="*", type=int, default=[0])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--msa-rows", type=int, default=1024)
     parser.add_argument("--samples", type=int, default=5)
-    parser.add_argument("--child", nargs=3)
+    parser.add_argument("--child", nargs=4)
     args = parser.parse_args()
     if args.child:
         child(*args.child)
@@ -127,12 +132,12 @@ def main() -> int:
         counted = measure(p).stages
         less = counted_weights(p)
         worst.append(line(model, dtype, p, {name: stage.device - less.get(name, 0) for name, stage in counted.items()}))
-    for tokens, dtype in itertools.product(args.process, args.dtypes):
+    for tokens, dtype, before in itertools.product(args.process, args.dtypes, args.before):
         model = args.models[-1]
-        p, measured = resident(model, tokens, dtype)
-        worst.append(line(f"{model}*", dtype, p, measured))
+        p, measured = resident(model, tokens, dtype, before)
+        worst.append(line(f"{model}*{before or ''}", dtype, p, measured))
     if args.process:
-        print("* resident memory of a process on a CPU")
+        print("* resident memory of a process on a CPU, which has run so many jobs of other sizes before")
     print(f"worst stage of all: {100 * max(worst):.1f} %, bound {100 * BOUND:.0f} %")
     return int(max(worst) > BOUND)
 

@@ -6,6 +6,7 @@ Letters as in the code: n tokens, P = lanes n^2 pairs, A atoms, r, q, w position
 `rows.point` and `rows.msa`. While a streaming op makes a block it still holds a part of the one before.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +35,9 @@ STAGES = {
 }
 # On a CPU, measured on Linux x86-64: interpreter and torch 240 MB, kernels' buffers 50 MB, chemistry libraries 90 MB.
 PROCESS_BYTES = 380_000_000
+# oneDNN's kernels for the shapes of one more size, and what its full stores of them have; measured with torch 2.13.
+KERNELS_OF_SIZE = 48_000_000
+MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
 FLOAT, LONG = 4, 8
 
 
@@ -93,12 +97,16 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
 def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     """What a CPU process holds beside live tensors, for every stage.
 
-    Row blocks are small enough to come from the heap, which keeps about one set of them when they are freed.
+    Row blocks are small enough to come from the heap, which keeps about one set of them when they are freed. Kernels
+    of the sizes that ran before stay; the more there are, the more often a new one replaces another.
     """
     items = {"trunk": p.trunk_dtype, "diffusion": p.diffusion_dtype, "confidence": p.confidence_dtype}
     r = Block.of(sizes.n_token, sizes.n_token, p.rows.pair)
     block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
-    return {name: {"process": PROCESS_BYTES, "heap": block * items[stage].itemsize} for name, stage in STAGES.items()}
+    most = MOST_KERNELS[p.trunk_dtype]
+    kernels = most * (1 - math.exp(-p.request.sizes_before * KERNELS_OF_SIZE / most))
+    process = {"process": PROCESS_BYTES, "kernels": round(kernels)}
+    return {name: process | {"heap": block * items[stage].itemsize} for name, stage in STAGES.items()}
 
 
 def parameter_bytes(spec: ModelSpec, p: "Plan") -> dict[str, int]:

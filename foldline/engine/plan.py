@@ -24,6 +24,7 @@ class Request:
     sizes: Sizes
     spec: ModelSpec
     device: str  # device type: "cpu" or "cuda"
+    sizes_before: int = 0  # jobs of other sizes whose kernels this process keeps: on a CPU with oneDNN
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,23 @@ class Plan:
 
 
 def plan(
-    sizes: Sizes, spec: ModelSpec, memory_bytes: int, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    sizes: Sizes,
+    spec: ModelSpec,
+    memory_bytes: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    sizes_before: int = 0,
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
-    Down the ladder until every stage fits; then what turns out not to have been needed is taken back.
+    Down the ladder until every stage fits; then what turns out not to have been needed is taken back. `sizes_before`
+    is of the `Request`.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    rich = richest(sizes, spec, dtype=dtype, device=device)
+    rich = richest(sizes, spec, dtype=dtype, device=device, sizes_before=sizes_before)
     chosen = rich
     while chosen.peak_bytes > memory_bytes:
         leaner = chosen.smaller()
@@ -127,7 +135,14 @@ def _tenths(size: int) -> str:
     return f"{-(-size * 10 // GIB) / 10:.1f}"
 
 
-def richest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Plan:
+def richest(
+    sizes: Sizes,
+    spec: ModelSpec,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    sizes_before: int = 0,
+) -> Plan:
     """The plan of a device whose memory has no end."""
     low, n = dtype == torch.bfloat16, sizes.n_token
     chosen = Plan(
@@ -144,7 +159,7 @@ def richest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32
         park_template=False,
         park_pair=False,
         stage_bytes={},
-        request=Request(sizes, spec, device),
+        request=Request(sizes, spec, device, sizes_before),
     )
     return estimate(chosen)
 

@@ -21,6 +21,11 @@ def _has_onednn() -> bool:
 _ONEDNN = _has_onednn()
 
 
+def keeps_kernels(dtype: torch.dtype) -> bool:
+    """Whether products on this CPU go through oneDNN, which keeps a kernel of half a megabyte for every new shape."""
+    return _ONEDNN if dtype == torch.float32 else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def _takes_onednn(x: Tensor) -> bool:
     return _ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"
 

@@ -185,6 +185,16 @@ def test_weights_brought_stage_by_stage_give_the_same(checkpoint: Path, from_fea
     assert not network.confidence.pae.weight.is_meta
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_plans_count_the_kernels_of_sizes_that_went_before(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, keeps: bool
+) -> None:
+    monkeypatch.setattr("foldline.engine.engine.keeps_kernels", lambda dtype: keeps)
+    machine = Engine(checkpoint, config=EngineConfig(**SETTINGS))
+    plans = [machine.plan_of((n_token, 80), 5, 1) for n_token in (10, 10, 11, 10, 12)]
+    assert [p.request.sizes_before for p in plans] == ([0, 0, 1, 1, 2] if keeps else [0] * 5)
+
+
 def test_a_job_that_does_not_fit_is_a_prediction_with_an_error(checkpoint: Path) -> None:
     small = Engine(checkpoint, config=EngineConfig(**(SETTINGS | {"max_memory": 1 << 20})))
     prediction = only(small.predict([a_job()]))

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldline.engine.memory_model import parameter_bytes
+from foldline.engine.memory_model import MOST_KERNELS, parameter_bytes
 from foldline.engine.plan import GIB, Plan, Sizes, estimate, plan, work_sizes
 from foldline.errors import DoesNotFit
 from foldline.models import ModelSpec, Network
@@ -48,6 +48,17 @@ def test_plenty_of_memory_gives_everything() -> None:
     assert (p.keep_biases, p.diffusion_batch, p.staged_weights, p.park_pair) == (True, 5, False, False)
     assert {p.trunk_dtype, p.diffusion_dtype, p.confidence_dtype} == {torch.float32}
     assert p.peak_bytes == max(p.stage_bytes.values()) > 4 * 368e6
+
+
+def test_kernels_of_other_sizes_count_on_a_cpu_until_their_store_is_full() -> None:
+    """On a GPU none are kept."""
+    small = replace(SIZES, n_token=100, n_atom=800)
+    for dtype, full in MOST_KERNELS.items():
+        peaks = [plan(small, PROTENIX_V1, PLENTY, dtype=dtype, sizes_before=n).peak_bytes for n in (0, 1, 2, 500, 501)]
+        assert 40e6 < peaks[2] - peaks[1] < peaks[1] - peaks[0] < 48e6
+        assert peaks[3] - peaks[0] == pytest.approx(full, abs=2) and peaks[4] - peaks[3] < 2
+    none, many = (plan(small, PROTENIX_V1, PLENTY, device="cuda", sizes_before=n).stage_bytes for n in (0, 50))
+    assert none == many
 
 
 def ladder(p: Plan) -> list[Plan]:
