@@ -56,7 +56,7 @@ class Display(Protocol):
         """A job's end, the `number`th of `count`."""
         ...
 
-    def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
+    def reported(self, job: str, path: Path | str | None, error: FoldlineError | None = None) -> None:
         """A finished job's page, or why there is none."""
         ...
 
@@ -105,7 +105,7 @@ class Errors:
         if prediction.error is not None:
             self.line(f"error: job {prediction.job_name}: {prediction.error}")
 
-    def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
+    def reported(self, job: str, path: Path | str | None, error: FoldlineError | None = None) -> None:
         """See `Display`."""
         if error is not None:
             self.line(f"error: job {job}: it is done, but its report is not: {error}")
@@ -166,7 +166,7 @@ class Plain(Errors):
             else:
                 self.line(f"[{number}/{count}] {job_line(prediction)}")
 
-    def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
+    def reported(self, job: str, path: Path | str | None, error: FoldlineError | None = None) -> None:
         """The page's path in one line."""
         with self.lock:
             if path is not None:
@@ -270,7 +270,7 @@ class Json(Errors):
             number=number,
             count=count,
             job=prediction.job_name,
-            directory=None if prediction.directory is None else str(prediction.directory),
+            directory=prediction.place,
             skipped=prediction.skipped,
             error=None if error is None else {"code": error.code, "stage": error.stage, "message": str(error)},
             ranking_score=prediction.ranking_score,
@@ -282,7 +282,7 @@ class Json(Errors):
             warnings=list(prediction.warnings),
         )
 
-    def reported(self, job: str, path: Path | None, error: FoldlineError | None = None) -> None:
+    def reported(self, job: str, path: Path | str | None, error: FoldlineError | None = None) -> None:
         """The page's path, or why there is none."""
         told = None if error is None else {"code": error.code, "message": str(error)}
         self._write("report", job=job, path=None if path is None else str(path), error=told)

@@ -1,6 +1,5 @@
 """The options that commands share, each with its name and its line of help; and the settings that they make."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -8,29 +7,25 @@ import typer
 
 from foldline.config import CONFIG_FILE, EngineConfig
 from foldline.errors import InputError
+from foldline.remote import as_url
 
 Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT...", help="AlphaFold 3 JSON or FASTA: files, folders or globs.")
 ]
 
 
-def local_folder(path: Path) -> Path:
-    """The value of `--out`.
-
-    Raises:
-        InputError: it is the URL of a store.
-    """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise InputError(
-            "results are written to a folder of this machine: name one, and copy it to the store when it is done",
-            path="--out",
-        )
-    return path
+def folder_or_url(word: str) -> Path | str:
+    """The value of `--out`: a folder of this machine as a path, one of a store as its URL."""
+    return as_url(word) or Path(word)
 
 
 Out = Annotated[
-    Path,
-    typer.Option("--out", callback=local_folder, help="Output folder; every job gets a folder of its own in it."),
+    str,
+    typer.Option(
+        "--out",
+        metavar="DIR|URL",
+        help="Output folder, here or in a store (s3://bucket/folder); every job gets a folder of its own in it.",
+    ),
 ]
 Model = Annotated[
     str | None,

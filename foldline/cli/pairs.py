@@ -1,20 +1,29 @@
 """`foldline pairs`: the jobs of a screen, one file per pair."""
 
 import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foldline.cli.options import local_folder
+from foldline import remote
+from foldline.cli.options import folder_or_url
 from foldline.cli.summary import count_of
+from foldline.errors import InputError, WriteError
+
+if TYPE_CHECKING:
+    from foldline.inputs.pairs import Screen, Written
 
 First = Annotated[Path, typer.Argument(metavar="A.FASTA", help="Proteins, one record each; a complex has : in it.")]
 Second = Annotated[
     Path | None, typer.Argument(metavar="[B.FASTA]", help="What to pair them with [default: with each other].")
 ]
 Out = Annotated[
-    Path, typer.Option("--out", callback=local_folder, help="Folder of the jobs, an input of predict and search.")
+    str,
+    typer.Option(
+        "--out", metavar="DIR|URL", help="Folder of the jobs, here or in a store, an input of predict and search."
+    ),
 ]
 MaxTokens = Annotated[
     int | None, typer.Option("--max-tokens", min=2, help="Leave out pairs with more residues than this.")
@@ -31,9 +40,37 @@ def pairs(
     screen = read_screen(first, second, homodimers=not no_homodimers)
     for note in screen.notes:
         print(f"note {note}", file=sys.stderr)
-    written = write_screen(screen, out, max_tokens=max_tokens)
+    place = folder_or_url(out)
+    if isinstance(place, Path):
+        written = write_screen(screen, place, max_tokens=max_tokens)
+    else:
+        written = _into_store(screen, place, max_tokens)
     jobs, sequences = count_of(written.jobs, "job"), count_of(len(screen.members), "sequence")
     print(f"{jobs} of {sequences} in {out}, listed in {LISTED}")
     if written.left_out:
         many = count_of(written.left_out, "pair")
         print(f"note {many} with more than {max_tokens} tokens left out, listed in {LEFT_OUT}", file=sys.stderr)
+
+
+def _into_store(screen: "Screen", url: str, max_tokens: int | None) -> "Written":
+    """Write a screen into a store, its lists last.
+
+    Raises:
+        InputError: jobs of something else lie there.
+        WriteError: the store does not take it.
+    """
+    from foldline.inputs.pairs import write_screen
+
+    with tempfile.TemporaryDirectory() as scratch:
+        written = write_screen(screen, Path(scratch), max_tokens=max_tokens)
+        files = sorted(Path(scratch).iterdir(), key=lambda path: (path.suffix == ".csv", path.name))
+        try:
+            others = set(remote.names(url, "*.json")) - {path.name for path in files}
+            if others:
+                what = f"{url} has jobs of something else, such as {min(others)}: name another folder"
+                raise InputError(what, path="--out")
+            for path in files:
+                remote.write(path, f"{url}/{path.name}")
+        except remote.RemoteError as error:
+            raise WriteError(str(error)) from error
+    return written

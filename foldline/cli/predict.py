@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foldline.cli.display import display, print_error
-from foldline.cli.options import ConfigFile, Device, Dtype, Inputs, Model, Msa, Out, Ray, named_as_option, settings_from
+from foldline.cli.options import (
+    ConfigFile,
+    Device,
+    Dtype,
+    Inputs,
+    Model,
+    Msa,
+    Out,
+    Ray,
+    folder_or_url,
+    named_as_option,
+    settings_from,
+)
 from foldline.cli.run import Run, run
 from foldline.cli.search import search_stage
 from foldline.cli.signals import stop_on_signals
@@ -89,15 +101,17 @@ def predict(
         choice = SeedChoice(seeds=None if seeds is None else parse_seeds(seeds), num_seeds=num_seeds)
     except InputError as error:
         raise named_as_option(error) from error
-    _check_folder(out)
+    place = folder_or_url(out)
+    if isinstance(place, Path):
+        _check_folder(place)
     with stop_on_signals() as stop:
         try:
             jobs, faults = _read(inputs, choice, settings)
             if settings.stage == "search":
                 family = _family(settings.model)
-                raise typer.Exit(search_stage(jobs, faults, out, settings, family=family, ray=ray))
+                raise typer.Exit(search_stage(jobs, faults, place, settings, family=family, ray=ray))
             with show:
-                code = run(Run(jobs, faults, out, settings, show, stop, report=report, ray=ray))
+                code = run(Run(jobs, faults, place, settings, show, stop, report=report, ray=ray))
         except Stopped:
             print(f"stopped by {stop.signal.name} before anything was run", file=sys.stderr)
             code = stop.exit_code

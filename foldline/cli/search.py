@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foldline.cli.display import print_error
-from foldline.cli.options import ConfigFile, Inputs, Out, Ray, settings_from
+from foldline.cli.options import ConfigFile, Inputs, Out, Ray, folder_or_url, settings_from
 from foldline.config import EngineConfig
-from foldline.errors import ExitCode, FoldlineError, InputError
+from foldline.errors import ExitCode, FoldlineError, InputError, WriteError
+from foldline.remote import RemoteError, check_place, write
 
 if TYPE_CHECKING:
     from foldline.inputs import Job
@@ -30,13 +31,13 @@ def search(inputs: Inputs, out: Out, quiet: Quiet = False, ray: Ray = None, conf
         print_error(fault)
     if not jobs:
         raise typer.Exit(ExitCode.BAD_INPUT)
-    raise typer.Exit(search_stage(jobs, faults, out, settings, quiet=quiet, ray=ray))
+    raise typer.Exit(search_stage(jobs, faults, folder_or_url(out), settings, quiet=quiet, ray=ray))
 
 
 def search_stage(
     jobs: list["Job"],
     faults: list[InputError],
-    out: Path,
+    out: Path | str,
     settings: EngineConfig,
     *,
     quiet: bool = False,
@@ -46,22 +47,25 @@ def search_stage(
     """Search for the chains of all jobs, each once, and write the jobs. Progress goes to standard error.
 
     All chains are searched together, so that a database is read once. A fault of a database ends the run. `faults` are
-    those of jobs that could not be read. `family` is that of the network that the alignments are for, where one is;
-    `ray` the address of a cluster to search on.
+    those of jobs that could not be read, `out` a folder or the URL of one. `family` is that of the network that the
+    alignments are for, where one is; `ray` the address of a cluster to search on.
     """
-    from foldline.inputs import slug
-    from foldline.search.jobs import searched, write_job
+    from foldline.search.jobs import searched
 
     def say(message: str) -> None:
         if not quiet:
             print(message, file=sys.stderr)
 
     try:
+        if isinstance(out, str):
+            check_place(out)
+    except RemoteError as error:
+        raise InputError(str(error), path="--out") from error
+    try:
         with _searcher({**settings.search, "family": family}, settings.cache_root, say, ray) as searcher:
             done = searched(jobs, searcher)
         for job in done:
-            path = write_job(job, out / slug(job.name), slug(job.name))
-            say(f"{job.name}: {path}")
+            say(f"{job.name}: {_written(job, out)}")
             for note in job.notes:
                 say(f"{job.name}: {note}")
     except InputError:
@@ -70,6 +74,22 @@ def search_stage(
         print_error(error)
         return ExitCode.NONE_SUCCEEDED
     return ExitCode.SOME_FAILED if faults else ExitCode.OK
+
+
+def _written(job: "Job", out: Path | str) -> Path | str:
+    """Write `<job>_data.json`; where it is. In a store it holds its alignments, which lie on this machine."""
+    from foldline.inputs import slug, to_json
+    from foldline.search.jobs import write_job
+
+    name = slug(job.name)
+    if isinstance(out, Path):
+        return write_job(job, out / name, name)
+    url = f"{out}/{name}/{name}_data.json"
+    try:
+        write(to_json(job, inline=True).encode(), url)
+    except RemoteError as error:
+        raise WriteError(str(error)) from error
+    return url
 
 
 @contextmanager

@@ -17,7 +17,7 @@ _DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 def job_line(prediction: "Prediction") -> str:
     """A finished job in one line: sizes, plan, score, seconds by stage, peak memory, place."""
     if prediction.skipped:
-        return f"{prediction.job_name}: done before with the same input and options -> {prediction.directory}"
+        return f"{prediction.job_name}: done before with the same input and options -> {prediction.place}"
     parts = [f"{prediction.n_token} tokens, {prediction.n_atom} atoms"]
     if prediction.plan is not None:
         parts.append(plan_words(prediction.plan))
@@ -28,7 +28,7 @@ def job_line(prediction: "Prediction") -> str:
     parts.append(f"{total:.1f} s ({stages})" if stages else f"{total:.1f} s")
     if prediction.peak_bytes:
         parts.append(f"peak {prediction.peak_bytes / 2**30:.1f} GiB")
-    place = f" -> {prediction.directory}" if prediction.directory is not None else ""
+    place = f" -> {prediction.place}" if prediction.place else ""
     return f"{prediction.job_name}: {', '.join(parts)}{place}"
 
 

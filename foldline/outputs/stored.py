@@ -69,10 +69,10 @@ class StoredResults:
         """Note which jobs are done in the store, and have the samples of those that are half done there."""
         list(self._pool.map(self._bring, names))
 
-    def bring_whole(self, name: str) -> None:
-        """Have all files of a job that is done in the store."""
-        there = remote.files(self.url_of(name))
-        list(self._pool.map(lambda file: self._fetch(name, file), (f for f in there if is_of_result(name, f))))
+    def url_if_away(self, name: str) -> str | None:
+        """The URL of a job whose result is in the store and not here."""
+        directory = self.folder / name
+        return None if is_whole(directory, name) else self.url_of(name)
 
     def carry(self, name: str, fingerprint: str = "") -> None:
         """Put a job's result into the store, and remove it here; nothing happens where it is there.
@@ -113,11 +113,6 @@ class StoredResults:
         arrays = [path.relative_to(directory).as_posix() for path in directory.glob("seed-*_embeddings/*.npz")]
         self._put(name, samples + arrays)
         remote.write(text, f"{self.url_of(name)}/{progress_file(directory, name).name}")
-
-    def carry_files(self, name: str, files: Iterable[Path]) -> None:
-        """Put files into a job's folder in the store that were made of its result, and remove all of the job here."""
-        list(self._pool.map(lambda file: remote.write(file, f"{self.url_of(name)}/{file.name}"), files))
-        remove_result(self.folder / name, name)
 
     @contextmanager
     def lists(self) -> Iterator[None]:

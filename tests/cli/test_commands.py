@@ -158,10 +158,3 @@ def test_pairs(run: Command, tmp_path: Path) -> None:
     (tmp_path / "s.fasta").write_text("")
     done = run("pairs", str(tmp_path / "s.fasta"), "--out", str(out))
     assert done.code == 2 and "no FASTA record in the file" in done.err and not done.out
-
-
-@pytest.mark.parametrize("words", [("predict",), ("search",), ("pairs",)])
-def test_results_are_not_written_to_a_store(run: Command, job: Write, words: tuple[str, ...]) -> None:
-    done = run(*words, str(job()), "--out", "s3://bucket/out")
-    assert done.code == 2 and "--out: results are written to a folder of this machine: name one" in done.err
-    assert not Path("s3:").exists()
