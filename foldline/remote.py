@@ -6,12 +6,14 @@ A copy lies under the hash of its URL, size and version, so that it is never of 
 import contextlib
 import errno
 import hashlib
+import json
+import os
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ _NOT_THERE = (404, 410)  # what web servers answer
 # Stores that have folders, and files that are seen while they are written; elsewhere a file appears when it is whole.
 _OF_FILES = {"file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "arrow_hdfs"}
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(::[^/]*)?://")
+_ABOUT = ".origin"  # beside a copy: where it is from and when it was made; its time of change is that of the last use
 Say = Callable[[str], None]
 
 
@@ -55,6 +58,18 @@ class Origin:
     def copy_in(self, folder: Path) -> Path:
         """Where its copy is or would be, in a folder of copies."""
         return folder / self.key / self.name
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy, whole or begun, in a folder of copies; `used` and `made` are seconds since 1970."""
+
+    folder: Path
+    url: str
+    size: int
+    used: float
+    made: float
+    is_replaced: bool = False  # there is a later one of the same file
 
 
 def is_url(word: object) -> bool:
@@ -257,6 +272,8 @@ def copied(origin: Origin, folder: Path, say: Say = lambda message: None) -> Pat
 
     target = origin.copy_in(folder)
     if target.is_file():
+        with contextlib.suppress(OSError):  # of another user, or from before these were kept
+            os.utime(target.with_name(_ABOUT))
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -273,6 +290,43 @@ def copied(origin: Origin, folder: Path, say: Say = lambda message: None) -> Pat
     return target
 
 
+def copies(folder: Path) -> list[Copy]:
+    """All copies in a folder of copies, the one used last first."""
+    found = []
+    for place in folder.glob("*/"):
+        stats = []
+        for path in place.iterdir():
+            with contextlib.suppress(OSError):  # pruned by another process meanwhile
+                if path.name != ".lock":
+                    stats.append(path.stat())
+        if not stats:
+            continue
+        about: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            about = json.loads((place / _ABOUT).read_bytes())
+        name = next((path.name for path in place.iterdir() if path.name not in (".lock", _ABOUT)), place.name)
+        size, used = sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
+        found.append(Copy(place, about.get("url", name), size, used, about.get("made", 0.0)))
+    latest = {copy.url: copy for copy in sorted(found, key=lambda copy: copy.made)}
+    marked = [replace(copy, is_replaced=latest[copy.url] != copy) for copy in found]
+    return sorted(marked, key=lambda copy: -copy.used)
+
+
+def drop(copy: Copy) -> bool:
+    """Remove a copy, unless a process is making it or it belongs to another user."""
+    import filelock
+
+    lock = filelock.FileLock(copy.folder / ".lock")  # stays: others may wait for it
+    try:
+        with lock.acquire(blocking=False):
+            for path in copy.folder.iterdir():
+                if path.name != ".lock":
+                    path.unlink()
+    except (OSError, filelock.Timeout):
+        return False
+    return True
+
+
 def _copy(origin: Origin, target: Path, say: Say) -> None:
     part = target.with_name(f".{target.name}.part")
     here = part.stat().st_size if part.is_file() else 0
@@ -284,6 +338,8 @@ def _copy(origin: Origin, target: Path, say: Say) -> None:
                 " there, or choose another folder with cache_dir"
             )
     size = "" if origin.size is None else f" ({sized(origin.size)})"
+    about = json.dumps({"url": origin.url, "made": round(time.time(), 3)})
+    target.with_name(_ABOUT).write_text(about, encoding="utf-8")
     say(f"copying {origin.url}{size} to {target.parent.parent}" + (f", from {sized(here)} on" if here else ""))
     start = time.monotonic()
     try:

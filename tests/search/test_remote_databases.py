@@ -39,9 +39,8 @@ def settings(**table: object) -> SearchSettings:
 
 
 def copies(folder: Path) -> list[str]:
-    return sorted(
-        path.name for path in (folder / databases.COPIES).rglob("*") if path.is_file() and path.name != ".lock"
-    )
+    found = (folder / databases.COPIES).rglob("*")
+    return sorted(path.name for path in found if path.is_file() and path.name not in (".lock", ".origin"))
 
 
 def test_a_remote_root_and_a_local_one_before_it(store: Any, tmp_path: Path) -> None:
