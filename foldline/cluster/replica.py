@@ -10,12 +10,15 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from foldline.config import EngineConfig
-from foldline.engine import Engine, Prediction
 from foldline.errors import FoldlineError, InternalError, Stopped, WeightsError, WriteError
 from foldline.execute import Event, StopRequest
 from foldline.inputs.job import Job
+
+if TYPE_CHECKING:
+    from foldline.engine import Engine, Prediction
 
 MOST_MESSAGES = 1000  # of an answer
 SEEN_SECONDS = 40.0  # within which a network's file system shows a new file
@@ -42,16 +45,13 @@ class End:
     """All jobs that were handed over have ended, or it was asked to end."""
 
 
-Message = Event | Prediction | Unfit | End
-
-
 class Replica:
     """One engine. Nothing is done before `start`."""
 
     def __init__(self) -> None:
-        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Event | Prediction | Unfit | End] = queue.SimpleQueue()
         self._stop = StopRequest()
-        self._engine: Engine | None = None
+        self._engine: Engine | None = None  # the network's libraries are loaded with it
 
     def start(self, settings: EngineConfig) -> About:
         """Make the engine.
@@ -59,6 +59,8 @@ class Replica:
         Raises:
             FoldlineError: a checkpoint or device that is not there; it names the machine.
         """
+        from foldline.engine import Engine
+
         try:
             self._engine = Engine(config=settings)
         except WeightsError as error:
@@ -69,9 +71,9 @@ class Replica:
         """Begin to predict jobs; `mark` is a file in the output folder that must be seen here."""
         threading.Thread(target=self._predict, args=(jobs, out, mark), name="foldline-replica").start()
 
-    def take(self, seconds: float) -> list[Message]:
+    def take(self, seconds: float) -> "list[Event | Prediction | Unfit | End]":
         """What has happened since it was last asked; waits so long for something to happen."""
-        found: list[Message] = []
+        found: list[Any] = []
         try:
             found.append(self._messages.get(timeout=seconds))
             while len(found) < MOST_MESSAGES:

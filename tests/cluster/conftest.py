@@ -15,6 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path += [str(HERE.parent / name) for name in ("network_cases", "search", "survival")]
 STORE_BYTES = 100 * 2**20
+LIGHT = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # processes that nobody needs
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +26,7 @@ def cluster() -> Iterator[Any]:
 
     made = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 1, "num_gpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False},
+        head_node_args={"num_cpus": 1, "num_gpus": 2, "object_store_memory": STORE_BYTES, **LIGHT},
     )
     join = partial(made.add_node, num_cpus=1, object_store_memory=STORE_BYTES)
     try:
