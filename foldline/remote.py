@@ -260,6 +260,17 @@ def remove(url: str) -> None:
         store.rm_file(path)
 
 
+def sweep(url: str) -> None:
+    """Remove from a folder what killed writers left in it; stores in which files appear whole have no such things.
+
+    Raises:
+        RemoteError: the store does not let it go.
+    """
+    if _is_of_files(url):
+        for name in names(url, ".*.tmp"):
+            remove(f"{url}/{name}")
+
+
 def copied(origin: Origin, folder: Path, say: Say = lambda message: None) -> Path:
     """The copy of a file in a folder of copies, made where it is not there; two processes make it once.
 
@@ -339,7 +350,7 @@ def _copy(origin: Origin, target: Path, say: Say) -> None:
             )
     size = "" if origin.size is None else f" ({sized(origin.size)})"
     about = json.dumps({"url": origin.url, "made": round(time.time(), 3)})
-    target.with_name(_ABOUT).write_text(about, encoding="utf-8")
+    target.with_name(_ABOUT).write_bytes(about.encode())
     say(f"copying {origin.url}{size} to {target.parent.parent}" + (f", from {sized(here)} on" if here else ""))
     start = time.monotonic()
     try:

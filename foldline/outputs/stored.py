@@ -121,6 +121,7 @@ class StoredResults:
         One process of this machine at a time.
         """
         with job_lock(self.folder, ".store-lists"):
+            remote.sweep(self.url)
             places = {name: self.folder / name for name in LISTS}
             before = {name: remote.content(self.url_of(name)) for name in LISTS}
             for name, path in places.items():
@@ -189,6 +190,8 @@ class StoredResults:
         there, last = remote.files(self.url_of(name)), record_file(directory, name).name
         if last in there:
             remote.remove(f"{self.url_of(name)}/{last}")
+        for folder in {"", *(f"/{file.rpartition('/')[0]}" for file in here if "/" in file)}:
+            remote.sweep(f"{self.url_of(name)}{folder}")
         self._put(name, [file for file in here if "/" in file], there)
         self._put(name, [file for file in here if "/" not in file and file != last], there)
         self._remove(name, [file for file in there if is_of_result(name, file) and file not in here])
