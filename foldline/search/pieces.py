@@ -86,7 +86,7 @@ def search_item(item: Item, check: Check = go_on) -> list[Found]:
     search = item.search
     if item.seconds is not None:
         search = replace(search, deadline=time.monotonic() + item.seconds)
-    with InProcess(item.threads, check=check) as executor:
+    with InProcess(2 * item.threads, item.threads, check=check) as executor:
         return tool.search(item.queries, [file], search, executor)
 
 

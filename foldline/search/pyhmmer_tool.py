@@ -24,7 +24,7 @@ from foldline.search.recipes import Search
 from foldline.search.rows import Alignment, Found, Row, alignment_of
 from foldline.search.tools import SearchTimeout
 
-PIECE = 1 << 20  # bytes of a file that are searched at a time
+PIECE = 1 << 21  # bytes of a file that are searched at a time
 SMALLEST = 1 << 16  # of a piece of a small file, which is cut so that all threads have work
 PIECES_PER_SLOT = 8
 HEADWAY = 1 << 13  # bytes that are read at a time to find the beginning of a record
@@ -58,7 +58,8 @@ class PyHmmer:
         asked = [index for index, query in enumerate(queries) if len(query) >= SHORTEST[kind]]
         found = [Found() for _ in queries]
         if asked:
-            profiles = [_query(queries[index], kind) for index in asked]
+            made = executor.map(partial(_query, kind=kind), [queries[index] for index in asked])
+            profiles = [future.result() for future in made]
             for parts in self._parts(profiles, shards, search, executor):
                 for index, part in zip(asked, parts, strict=True):
                     found[index].add(part, search)

@@ -106,7 +106,7 @@ class TemplateItem:
             raise SearchError(lacking(f"the folder of structures {folder}", platform.node(), "no such folder"))
         rows = []
         if len(self.query) >= SHORTEST["protein"]:
-            with InProcess(self.threads, check=check) as executor:
+            with InProcess(2 * self.threads, self.threads, check=check) as executor:
                 rows = tool.search_profile(stockholm(self.alignment), files, self.search, executor)
         check()
         hits = [hit for row in rows if (hit := hit_of(row.header, row.text)) is not None]
@@ -217,7 +217,7 @@ class TemplateSearch:
         searcher, made = self.searcher, future.result()
         folder = locate(MMCIF, searcher.settings, searcher.folder)
         assert folder is not None
-        if searcher.machines is not None and not folder.origins:
+        if searcher.executor is not None and not folder.origins:
             _check_structures(made, folder)
         entries = []
         for one in made.found:
