@@ -21,7 +21,7 @@ from search_set import SearchSet, make
 
 from foldline.cluster.executor import search_executor
 from foldline.cluster.session import nodes, session
-from foldline.execute import Executor, InProcess
+from foldline.execute import Executor
 from foldline.inputs import Text, read_text
 from foldline.search.settings import SearchSettings
 from foldline.search.sharding import shard
@@ -66,7 +66,7 @@ def main() -> None:
         def searcher(
             where: str, settings: SearchSettings, machines: Executor | None = None, threads: int = 1
         ) -> Searcher:
-            return Searcher(settings, Path(name) / where, InProcess(0), machines=machines, threads=threads)
+            return Searcher(settings, Path(name) / where, machines, threads=threads)
 
         def one_by_one() -> list[str]:
             return [text for n, query in enumerate(queries) for text in search(searcher(f"lone{n}", whole), [query])]

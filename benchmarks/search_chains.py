@@ -59,8 +59,7 @@ def ours(made: SearchSet, queries: tuple[str, ...], cores: int, root: Path) -> l
     names = {name: str(path) for name, path in made.databases.items()}
     table = {"databases": {**names, "pdb_seqres": str(made.seqres), "mmcif": str(made.mmcif)}, "threads": cores}
     chains = tuple(Polymer("protein", (chr(ord("A") + i),), query) for i, query in enumerate(queries))
-    with searcher_of(table, root) as searcher:
-        (job,) = searched([Job("chains", (1,), chains)], searcher)
+    (job,) = searched([Job("chains", (1,), chains)], searcher_of(table, root))
     texts = []
     for entity in job.entities:
         assert isinstance(entity, Polymer) and entity.templates is not None

@@ -131,8 +131,7 @@ def alignments(made: SearchSet, query: str, rows: dict[str, Path]) -> tuple[str,
 
 def ours(table: Mapping[str, object], queries: Sequence[str], cores: int, root: Path) -> list[tuple[str, ...]]:
     """The alignments of chains searched for together."""
-    with searcher_of({**table, "threads": cores}, root) as searcher:
-        found = searcher.alignments([Chain("protein", query) for query in queries])
+    found = searcher_of({**table, "threads": cores}, root).alignments([Chain("protein", query) for query in queries])
     texts = []
     for query in queries:
         one = found[Chain("protein", query)]

@@ -101,14 +101,12 @@ def _searcher(
     from foldline.search.stage import searcher_of
 
     if ray is None:
-        with searcher_of(table, cache_root, say) as searcher:
-            yield searcher
+        yield searcher_of(table, cache_root, say)
         return
     from foldline.cluster.executor import cores_of_search, search_executor
     from foldline.cluster.session import session
 
     threads = SearchSettings.make(table).threads
     with session(ray) as cluster:
-        machines = search_executor(cluster, say)
-        with searcher_of(table, cache_root, say, machines, cores_of_search(cluster, threads)) as searcher:
-            yield searcher
+        executor = search_executor(cluster, say)
+        yield searcher_of(table, cache_root, say, executor, cores_of_search(cluster, threads))

@@ -5,7 +5,6 @@ last, and a database is read once for many of the later ones. Knows jobs and the
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from foldline.errors import FoldlineError, Stopped
-from foldline.execute import Event, Executor, InProcess, Progress, go_on
+from foldline.execute import Event, Executor, Progress, go_on
 from foldline.inputs.job import Entity, Job, Text
 from foldline.search.jobs import chain_of, chains_of, lacks_alignment, lacks_templates, lookup_of, searched
 from foldline.search.pieces import Piece, Task
@@ -44,7 +43,7 @@ class JobSearch:
         """`jobs`: those to search for ahead, in the order of their turns."""
         self._searcher = replace(searcher, check=self._check)
         if machines is not None:
-            self._searcher.machines = machines.executor(self._check)
+            self._searcher.executor = machines.executor(self._check)
             self._searcher.threads = machines.threads
         self._asked_to_end = searcher.check
         self._closed = False
@@ -83,7 +82,6 @@ class JobSearch:
         self._closed = True
         self._release()
         self._thread.shutdown(wait=True, cancel_futures=True)
-        self._searcher.executor.close()
 
     def _keys(self, job: Job) -> list[Chain | Lookup]:
         """What is looked for: chains, and the templates of those that bring alignments."""
@@ -163,8 +161,7 @@ def job_search(
     def say(message: str) -> None:
         progress(Event("queue", "search", message=message))
 
-    local = InProcess(settings.threads or os.cpu_count() or 1, check=check)
-    return JobSearch(Searcher(settings, cache_root, local, say, check=check), jobs, machines)
+    return JobSearch(Searcher(settings, cache_root, None, say, check=check), jobs, machines)
 
 
 def _ahead(make: Callable[[], TemplateSearch | None], over: Callable[[], None]) -> Task:

@@ -4,7 +4,6 @@ Chains that lack a database's rows go through one queue (`shard_queue`). Knows c
 are merged; what a job is stands in `jobs`.
 """
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foldline.errors import SearchError
-from foldline.execute import Executor, InProcess, go_on
+from foldline.execute import Executor, go_on
 from foldline.inputs.job import Template, Text
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
@@ -56,31 +55,26 @@ def cache_in(cache_root: Path) -> Cache:
     return Cache(cache_root / FOLDER / "entries")
 
 
-@contextlib.contextmanager
 def searcher_of(
     table: Mapping[str, object],
     cache_root: Path,
     say: Say = lambda message: None,
-    machines: Executor | None = None,
+    executor: Executor | None = None,
     threads: int | None = None,
-    check: Callable[[], None] = go_on,
-) -> Iterator["Searcher"]:
-    """A searcher with threads of this process; `table` is the [search] table of the configuration.
+) -> "Searcher":
+    """A searcher; `table` is the [search] table of the configuration.
 
     Args:
         table: settings.
         cache_root: folder of a user's files.
         say: is told what is being searched.
-        machines: what searches instead of this process.
+        executor: what runs pieces of work; default: threads of this process.
         threads: of each search; default: the setting, or one per core.
-        check: is called between pieces of work, and ends it by raising.
 
     Raises:
         InputError: a bad setting.
     """
-    settings = SearchSettings.make(table)
-    with InProcess(settings.threads or os.cpu_count() or 1, check=check) as executor:
-        yield Searcher(settings, cache_root, executor, say, machines=machines, threads=threads, check=check)
+    return Searcher(SearchSettings.make(table), cache_root, executor, say, threads=threads)
 
 
 @dataclass
@@ -89,10 +83,9 @@ class Searcher:
 
     settings: SearchSettings
     cache_root: Path
-    executor: Executor  # threads of this process
+    executor: Executor | None = None  # of pieces; None: threads of this process
     say: Say = lambda message: None
     searched: list[tuple[str, str]] = field(default_factory=list)  # database and sequence of searches that were run
-    machines: Executor | None = None  # what searches instead of this process
     threads: int | None = None  # of each search; default: the setting, or one per core
     check: Callable[[], None] = go_on
     pace: Pace = Pace()  # of a server
@@ -223,7 +216,7 @@ class Searcher:
             self.folder,
             self.cache,
             self.settings,
-            self.machines,
+            self.executor,
             threads,
             self.say,
             self.check,

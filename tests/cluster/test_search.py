@@ -21,7 +21,6 @@ from template_set import write_set
 from foldline.cluster.executor import TRIES, RayExecutor, cores_of_search, search_executor
 from foldline.cluster.session import nodes, session, signals_later
 from foldline.errors import InputError, SearchError, Stopped, WorkerLost
-from foldline.execute import InProcess
 from foldline.inputs import read_text
 from foldline.inputs.job import Job, Polymer, Text
 from foldline.search.jobs import searched
@@ -50,7 +49,7 @@ def chains() -> list[Polymer]:
 
 def a_searcher(folder: Path, cache: Path, machines: Any = None) -> Searcher:
     databases = {"uniref90": f"{folder}/u.fasta@{SHARDS}", "uniprot": f"{folder}/p.fasta@{SHARDS}"}
-    return Searcher(SearchSettings.make({"databases": databases, "threads": 1}), cache, InProcess(0), machines=machines)
+    return Searcher(SearchSettings.make({"databases": databases, "threads": 1}), cache, machines)
 
 
 def texts_of(searcher: Searcher) -> list[str]:
@@ -157,9 +156,7 @@ def test_templates_of_chains_on_all_nodes_and_a_killed_worker(ray: Any, tmp_path
     def found(cache: str, machines: Any = None) -> list[Any]:
         some = tuple(replace(one, unpaired_msa=Text(""), paired_msa=Text("")) for one in chains())
         settings = SearchSettings.make(table | {"inline": True})
-        (job,) = searched(
-            [Job("four", (1,), some)], Searcher(settings, tmp_path / cache, InProcess(0), machines=machines)
-        )
+        (job,) = searched([Job("four", (1,), some)], Searcher(settings, tmp_path / cache, machines))
         return [job.notes, *(one.templates for one in job.entities if isinstance(one, Polymer))]
 
     here, said = found("here"), []

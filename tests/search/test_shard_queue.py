@@ -62,7 +62,7 @@ def searcher(folder: Path, cache: Path, machines: InProcess | None = None, *, sh
     at = f"@{SHARDS}" if sharded else ""
     databases = {"uniref90": f"{folder}/u.fasta{at}", "uniprot": f"{folder}/p.fasta{at}"}
     settings = SearchSettings.make({"databases": databases, "threads": 1})
-    return Searcher(settings, cache, InProcess(0), machines=machines, threads=1)
+    return Searcher(settings, cache, machines, threads=1)
 
 
 def texts(found: dict[Chain, Any]) -> list[str]:
@@ -153,7 +153,7 @@ def test_rows_of_rna_are_aligned_in_pieces(
     chains = [Chain("rna", query) for query in queries["rna"]]
 
     def found(folder: str, machines: Machines | None = None) -> list[str]:
-        one = Searcher(settings, tmp_path / folder, InProcess(0), machines=machines, threads=1)
+        one = Searcher(settings, tmp_path / folder, machines, threads=1)
         return [read_text(Text(path=one.unpaired), "a") for one in one.alignments(chains).values()]
 
     whole = found("whole")

@@ -62,7 +62,7 @@ def jobs() -> list[Job]:
 
 
 def searcher(table: dict[str, object], cache: Path, machines: InProcess | None = None, threads: int = 1) -> Searcher:
-    return Searcher(SearchSettings.make(table), cache, InProcess(0), machines=machines, threads=threads)
+    return Searcher(SearchSettings.make(table), cache, machines, threads=threads)
 
 
 def content(found: Iterable[Job]) -> list[object]:
