@@ -210,6 +210,23 @@ def test_items_come_as_they_end() -> None:
     assert found == [(1, None), (2, "failed"), (3, None), (4, None), (0, None)]
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_an_item_may_wait_for_the_end_of_another(ahead: int) -> None:
+    found: list[int] = []
+
+    def items() -> Iterator[int | None]:
+        yield 1
+        while not found:
+            yield None
+        yield 2
+
+    with InProcess(ahead) as executor:
+        for item, future in executor.each(lambda number: 2 * number, items()):
+            assert future.result() == 2 * item
+            found.append(item)
+    assert found == [1, 2]
+
+
 @pytest.mark.parametrize("way", ["map", "each"])
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_a_check_ends_the_work(ahead: int, way: str) -> None:

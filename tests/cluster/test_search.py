@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -190,6 +190,18 @@ def test_the_protocol_of_executors(ray: Any, tmp_path: Path, capfd: pytest.Captu
     with pytest.raises(SearchError, match="five is not possible"):
         futures[5].result()
     assert len(said) == TRIES - 1
+    ended: list[int] = []
+
+    def waiting() -> Iterator[int | None]:
+        yield 1
+        while not ended:
+            yield None
+        yield 2
+
+    for item, future in executor.each(partial(double, flags=tmp_path), waiting()):
+        assert future.result() == 2 * item
+        ended.append(item)
+    assert ended == [1, 2], "the second waits for the end of the first"
     time.sleep(0.5)  # Ray would print a little later
     assert capfd.readouterr().out == ""
 
