@@ -261,6 +261,19 @@ def test_a59_overlapping_copies_are_flagged() -> None:
     assert not has_clash(x, chain, chain != 5), "ligands and ions are not looked at"
 
 
+def test_a59_eight_copies_with_dna_and_ions_run(outcome: Command, tmp_path: Path) -> None:
+    """A ninth of the job through everything, with a network that draws all atoms to one place."""
+    weights = state(small_network(), "module.")
+    weights["module.diffusion_module.atom_attention_decoder.linear_no_bias_out.weight"].zero_()
+    torch.save({"model": weights}, tmp_path / "heap.pt")
+    chains = protein("MKTAYIAKQR" * 3, list("ABCDEFGH"))
+    ions = {"ligand": {"id": [f"M{a}{b}" for a in "ABCD" for b in "ABCDEFGH"], "ccdCodes": ["MG"]}}
+    eight = job(chains, dna("ACGT" * 27, "Y"), dna("ACGT" * 27, "Z"), ions, name="eight")
+    done = outcome(eight, "--steps", "12", model=tmp_path / "heap.pt")
+    summary = done.json("eight", "summary_confidences")
+    assert done.code == 0 and summary["has_clash"] == 1.0 and len(summary["chain_ptm"]) == 42
+
+
 def test_a59_the_job_itself_can_be_planned(featurised: Callable[..., Any]) -> None:
     """4,504 tokens: eight chains of 280 residues, two strands of DNA, 32 magnesium ions."""
     chains = protein("MKTAYIAKQR" * 28, [f"A{letter}" for letter in "ABCDEFGH"])
