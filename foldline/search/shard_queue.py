@@ -29,7 +29,7 @@ from foldline.search.settings import SearchSettings
 MOST_TOGETHER = 32  # sequences of an item: bounds what a search holds
 ITEMS_PER_SLOT = 2  # items that there should be for each of an executor's searches that run at a time
 MOST_LOCKED = 512  # sequences of all searches that run at a time: each is an open file
-MOST_TASKS = 256  # that run at a time: each may hold a lock
+MOST_TASKS = 64  # that run at a time: each may hold a lock, and an alignment of ten megabytes
 PART_OF_THREADS = 4  # a task uses this part of a search's threads or more: it may hold a gigabyte
 REALIGNED_CELLS = 1 << 30  # of an RNA's rows times its length times theirs, in a piece: about ten seconds
 Say = Callable[[str], None]
@@ -341,7 +341,7 @@ class _Pass:
         """The piece of the next task that has one."""
         tasks = self.queue.tasks
         while self._may_begin:
-            share = self.queue.slots // (len(tasks) + self._n_task)
+            share = self.queue.slots // min(len(tasks) + self._n_task, MOST_TASKS)
             threads = min(self.queue.threads, max(share, self.queue.threads // PART_OF_THREADS, 1))
             task, locks = tasks.popleft(), self.stack.enter_context(ExitStack())
             piece = task.begin(locks, threads)
