@@ -15,6 +15,7 @@ from template_set import write_set
 from foldline.errors import SearchError, Stopped
 from foldline.execute import Event, InProcess
 from foldline.inputs.job import Job, Polymer, Text
+from foldline.search import ahead
 from foldline.search.ahead import job_search
 from foldline.search.jobs import searched
 from foldline.search.settings import SearchSettings
@@ -167,13 +168,16 @@ def test_what_another_machine_lacks_is_named(table: dict[str, object], tmp_path:
         assert kept == []
 
 
-def test_templates_are_found_ahead_of_the_jobs(table: dict[str, object], tmp_path: Path) -> None:
+@pytest.mark.parametrize("slots", [0, 2])
+def test_templates_are_found_ahead_of_the_jobs(table: dict[str, object], tmp_path: Path, slots: int) -> None:
     """Of chains that bring alignments and of those that are searched for; the first job's need not wait for all."""
+    far = ahead.Machines(lambda check: Machines(slots), threads=1) if slots else None
     u = write(tmp_path / "u.fasta", "protein", QUERIES, homologs=2, others=5)
     databases = {**table["databases"], "uniref90": str(u)}  # type: ignore[dict-item]
     bare = [Job(f"bare{i}", (1,), (Polymer("protein", ("A",), query),)) for i, query in enumerate(QUERIES)]
     some, events = [*jobs(), *bare], []
-    search = job_search(table | {"databases": databases}, tmp_path / "cache", some, progress=events.append)
+    given = table | {"databases": databases}
+    search = job_search(given, tmp_path / "cache", some, progress=events.append, machines=far)
     assert search is not None
     last: list[Event] = []
     (entity,) = search(some[-1], last.append).entities
@@ -183,6 +187,8 @@ def test_templates_are_found_ahead_of_the_jobs(table: dict[str, object], tmp_pat
     search.close()
     said = [event.message for event in events]
     assert said.count("searching pdb_seqres for templates") == 6
+    if slots:
+        return  # they are begun beside each other
     assert said[:3] == ["searching pdb_seqres for templates"] * 3
     assert said[3] == "searching uniref90 for 1 sequence"
 
