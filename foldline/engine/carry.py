@@ -130,13 +130,10 @@ class Carrier:
 
     def take(self, prediction: Prediction) -> None:
         """Have the files of a prediction carried."""
-        future: Future[Prediction | None] = Future()
-        if prediction.error is not None:
-            future.set_result(prediction)
-        else:
+        if prediction.error is None:
             self.finished(prediction)
-            future = self._thread.submit(self._carry, prediction)
-        self._going.append(_Going(prediction, future))
+        call = self._carry if prediction.error is None else self._carry_failed
+        self._going.append(_Going(prediction, self._thread.submit(call, prediction)))
 
     def rest(self) -> Iterator[Prediction]:
         """What is still under way, as it ends; then what could not be carried is tried once more."""
@@ -178,6 +175,11 @@ class Carrier:
         what = f"the result is kept in {self.store.folder / name} and is not in the store ({self._reason})"
         fault = WriteError(f"{what}; the same command puts it there without predicting it again")
         return Prediction(prediction.job_name, error=fault)
+
+    def _carry_failed(self, prediction: Prediction) -> Prediction:
+        """What is there of a job that failed is carried: another machine may go on with it."""
+        self._carry_samples(prediction.job_name)
+        return prediction
 
     def _carry_samples(self, job: str) -> None:
         """Carry what is there of a job that is at work; where that fails, the job's end will tell."""

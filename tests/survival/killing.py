@@ -26,7 +26,7 @@ ALONE = ("--seed-batch", "1")  # seeds that share passes differ in their last di
 NUMBER = re.compile(rb"-?\d+\.\d+")
 LISTS = ("results.jsonl", "failed.jsonl", "failed_jobs.json")
 # What of <job>_run.json depends on when and how often the run was broken off.
-OF_THE_RUN = ("seconds", "seconds_per_seed", "peak_bytes")
+OF_THE_RUN = ("seconds", "seconds_per_seed", "peak_bytes", "plan")
 
 
 def write_jobs(folder: Path, count: int, seeds: int) -> None:
