@@ -6,6 +6,7 @@ People's lines go to stderr, JSON lines to stdout. Events may come from several 
 import json
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from foldline.engine import Prediction
 
 WORDS = ("auto", "plain", "json", "none")
+SAY_AFTER = 20.0  # seconds in which a job may be silent
 
 
 def print_error(error: FoldlineError, place: str = "") -> None:
@@ -127,24 +129,27 @@ class Errors:
 
 
 class Plain(Errors):
-    """A line per stage and per job."""
+    """A line per job, its remarks, and how far it is when nothing was said of it for a while."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._stages: dict[str, tuple[str, int | None]] = {}
+        self._said: dict[str, float] = {}  # when, of jobs at work
         self._rows: list[Row] = []
         self._tenth: dict[str, int] = {}
 
     def event(self, event: Event) -> None:
-        """Print messages, and a stage when it begins."""
+        """Print remarks, and the stage and step of a job that was silent for some time."""
         with self.lock:
-            stage = (event.stage, event.seed)
+            now = time.monotonic()
             if event.message:
                 self.line(f"{event.job}: {event.stage}: {event.message}")
-            elif self._stages.get(event.job) != stage:
+            elif now < self._said.setdefault(event.job, now) + SAY_AFTER:
+                return
+            else:
                 seed = "" if event.seed is None else f", seed {event.seed}"
-                self.line(f"{event.job}: {event.stage}{seed}")
-            self._stages[event.job] = stage
+                step = f", {event.step} of {event.total}" if event.total else ""
+                self.line(f"{event.job}: {event.stage}{seed}{step}")
+            self._said[event.job] = now
 
     def fetched(self, name: str, done: int, total: int | None) -> None:
         """A line per tenth of a download."""
@@ -158,7 +163,7 @@ class Plain(Errors):
         """The job in one line, and a line per warning."""
         with self.lock:
             self._rows.append(Row.of(prediction))
-            self._stages.pop(prediction.job_name, None)
+            self._said.pop(prediction.job_name, None)
             for warning in prediction.warnings:
                 self.line(f"note: {prediction.job_name}: {warning}")
             if prediction.error is not None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from foldline.cli.display import Plain
 from foldline.config import EngineConfig
 from foldline.errors import DoesNotFit, InputError, WeightsError
+from foldline.execute import Event
 from foldline.weights import download
 from foldline.weights.registry import Entry
 
@@ -52,7 +54,6 @@ def test_plain_lines(run: Command, engine: Any, job: Write) -> None:
         line.format(n=name, i=i)
         for i, name in enumerate("ab", start=1)
         for line in (
-            "{n}: trunk, seed 1",
             "{n}: plan: fits",
             "note: {n}: something was changed",
             "[{i}/2] {n}: 7 tokens, 50 atoms, best score 0.50, 2.0 s (trunk 1.2), peak 1.0 GiB -> out/{n}",
@@ -63,6 +64,22 @@ def test_plain_lines(run: Command, engine: Any, job: Write) -> None:
         "b    done         7           0.50      2.0       1.0",
         "2 done",
     ]
+
+
+def test_a_long_job_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once in twenty seconds, and not right after a remark."""
+    now, shown = [0.0], Plain()
+    monkeypatch.setattr("foldline.cli.display.time.monotonic", lambda: now[0])
+    for now[0], event in (
+        (0.0, Event("a", "features")),
+        (15.0, Event("a", "plan", message="fits")),
+        (34.0, Event("a", "trunk", 1, 11, seed=3)),
+        (36.0, Event("a", "trunk", 2, 11, seed=3)),
+        (37.0, Event("a", "trunk", 3, 11, seed=3)),
+        (60.0, Event("a", "confidence")),
+    ):
+        shown.event(event)
+    assert capsys.readouterr().err.splitlines() == ["a: plan: fits", "a: trunk, seed 3, 2 of 11", "a: confidence"]
 
 
 def test_json_lines(run: Command, engine: Any, job: Write) -> None:
