@@ -31,6 +31,7 @@ HEADWAY = 1 << 13  # bytes that are read at a time to find the beginning of a re
 # HMMER reads a piece again for each query, which costs a tenth of a search; above this many, a piece is kept as
 # sequences in memory, which costs more once.
 READ_AGAIN = 4
+_NO_LETTERS = str.maketrans("", "", ".-*")  # hmmalign passes over a stop
 _NAMED = hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
 # Shorter queries cannot reach the E-values of a recipe in any database, and a profile of one nucleotide has crashed
 # nhmmer's code in pyhmmer 0.12.3.
@@ -320,14 +321,17 @@ def _search_piece(piece: _Piece, *, pipelines: Sequence[_Pipelines], memories: _
 def _unreadable(piece: _Piece, text: bytes, alphabet: easel.Alphabet, error: Exception) -> SearchError:
     """What is wrong with a piece, which the pipeline does not tell when it reads itself."""
     try:
-        with _opened(io.BytesIO(text), alphabet) as file:
-            file.read_block()
+        with closing(_Memories()) as memories, memories.holding(text) as source, _opened(source, alphabet) as file:
+            longest = file.read_block().largest()
     except (ValueError, EOFError) as told:
-        error = told
-    place = f", counted from byte {piece.start}" if piece.start else ""
+        place = f", counted from byte {piece.start}" if piece.start else ""
+        return SearchError(
+            f"the database file {piece.path} cannot be read as FASTA ({_one_line(told)}{place}): get it again, or check"
+            " it with foldline db check"
+        )
     return SearchError(
-        f"the database file {piece.path} cannot be read as FASTA ({_one_line(error)}{place}): get it again, or check it"
-        " with foldline db check"
+        f"the sequence {longest.name} of the database file {piece.path} with its {len(longest)} letters cannot be"
+        f" searched ({_one_line(error)}): take it out of the file"
     )
 
 
@@ -363,7 +367,8 @@ def _rna(query: _Query, block: easel.DigitalSequenceBlock, search: Search) -> Fo
         F3=recipe.f3_of(query.letters),
         Z=search.z,
     )
-    hits = pipeline.search_hmm(query.hmm, block)
+    # The search sets the length of a window anew in the profile that it is given: one for each thread.
+    hits = pipeline.search_hmm(query.hmm.copy(), block)
     included = [hit for hit in hits if hit.included]
     if not included:
         return Found()
@@ -373,7 +378,7 @@ def _rna(query: _Query, block: easel.DigitalSequenceBlock, search: Search) -> Fo
     for hit, sequence, text in zip(included, msa.sequences, msa.alignment, strict=True):
         ends = hit.best_domain.alignment
         backward = ends.target_from > ends.target_to
-        piece = text.replace(".", "").replace("-", "").upper()
+        piece = text.translate(_NO_LETTERS).upper()
         header = _header(sequence.name, sequence.description)
         rows.append(Row(0.0, -hit.score, hit.name, backward, ends.target_from, header, piece, 0.0, hit.evalue))
     return Found(rows, len(rows))
