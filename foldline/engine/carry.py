@@ -163,7 +163,7 @@ class Carrier:
         url = self.store.url_of(name)
         if time.monotonic() - self._failed_at >= REST_SECONDS:
             try:
-                self.store.carry(name, prediction.fingerprint)
+                self.store.carry(name, prediction.fingerprint, is_made=not prediction.skipped)
                 return replace(prediction, directory=None, url=url)
             except OSError as error:
                 self._failed_at, self._reason = time.monotonic(), str(error)

@@ -74,8 +74,10 @@ class StoredResults:
         directory = self.folder / name
         return None if is_whole(directory, name) else self.url_of(name)
 
-    def carry(self, name: str, fingerprint: str = "") -> None:
-        """Put a job's result into the store, and remove it here; nothing happens where it is there.
+    def carry(self, name: str, fingerprint: str = "", *, is_made: bool = True) -> None:
+        """Put a job's result into the store, and remove it here.
+
+        `is_made`: it has been made just now; one that was made before is not put where there is one already.
 
         Raises:
             OSError: it cannot be; the result stays here.
@@ -86,6 +88,9 @@ class StoredResults:
             return bool(record) and fingerprint in ("", record.get("fingerprint"))
 
         with self._alone(name):
+            if not is_made and is_meant(read_object(stored_mark(directory, name))):
+                remove_result(directory, name)
+                return
             if not (is_meant(read_object(record_file(directory, name))) and is_whole(directory, name)):
                 if is_meant(read_object(stored_mark(directory, name))):
                     return

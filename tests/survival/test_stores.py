@@ -175,11 +175,11 @@ def test_an_outage_that_ends_costs_nothing(place: Place, monkeypatch: pytest.Mon
     """What could not be carried is tried once more at the end of the run."""
     carry, tries = StoredResults.carry, []
 
-    def fails(self: StoredResults, name: str, fingerprint: str) -> None:
+    def fails(self: StoredResults, name: str, fingerprint: str, **more: bool) -> None:
         tries.append(name)
         if len(tries) == 1:
             raise RemoteError("the store is away")
-        carry(self, name, fingerprint)
+        carry(self, name, fingerprint, **more)
 
     monkeypatch.setattr(StoredResults, "carry", fails)
     code, said, told = place.run()
@@ -209,10 +209,10 @@ def test_killed_between_network_and_store(place: Place, reference: dict[str, byt
         with pytest.MonkeyPatch.context() as patch:
             carry = StoredResults.carry
 
-            def dies(self: StoredResults, name: str, fingerprint: str, carry: Any = carry) -> None:
+            def dies(self: StoredResults, name: str, fingerprint: str, carry: Any = carry, **more: bool) -> None:
                 if name == "job1":
                     os.kill(os.getpid(), signal.SIGKILL)
-                carry(self, name, fingerprint)
+                carry(self, name, fingerprint, **more)
 
             patch.setattr(StoredResults, "carry", dies)
             patch.setattr(StoredResults, "carry_samples", lambda self, name: None)
