@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -286,6 +287,55 @@ def test_reports_go_along(place: Place) -> None:
     remote.remove(pages[0])
     code, said, _ = place.run("--report", machine="two")
     assert code == 0 and not predicted(said) and remote.content(pages[0]) == first
+
+
+def test_a_run_that_is_asked_to_end_takes_along_what_it_has_made(place: Place, reference: dict[str, bytes]) -> None:
+    """Results that are whole come into the store and its lists; the rest goes on later."""
+    url, store = f"file://{place.folder}/store", place.folder / "store"
+    process = Forked(place.folder, place.checkpoint, url, *ALONE, "--config", "one.toml")
+    while process.poll() is None and not list(store.glob("*/seed-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    code, printed = finish(process)
+    assert code == 143 and printed.startswith("stopped by SIGTERM with "), printed
+    some = contents(store)
+    assert some.items() < reference.items()
+    done = sorted(path.parent.name for path in store.glob("*/*_run.json"))
+    listed = (store / LISTS[0]).read_text().splitlines() if done else []
+    assert sorted(json.loads(line)["directory"] for line in listed) == done
+    assert place.run(out=url)[0] == 0 and contents(store) == reference
+
+
+def test_the_protocol_of_s3(place: Place, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a server of this machine: the first run, one that finds all done, one with other options, no bucket."""
+    server_of = pytest.importorskip("moto.server", reason="no S3 server is installed: pip install s3fs 'moto[server]'")
+    s3fs = pytest.importorskip("s3fs")
+    server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        config = place.folder / "aws"
+        config.write_text(f"[default]\nregion = us-east-1\nendpoint_url = http://{host}:{port}\n")
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_CONFIG_FILE": str(config)}
+        for name, value in keys.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        store = s3fs.S3FileSystem()
+        store.mkdir("bucket")
+        url = "s3://bucket/some/results"
+        assert place.run(out=url)[0] == 0
+        store.get("bucket/some/results", str(place.folder / "copy"), recursive=True)
+        assert contents(place.folder / "copy") == reference
+        code, said, _ = place.run(machine="two", out=url)
+        assert code == 0 and [line["skipped"] for line in jobs_of(said)] == [True] * 3
+        code, said, _ = place.run("--samples", "1", machine="two", out=url)
+        assert code == 0 and len(remote.files(url)) == 1 + 3 * (6 + 2 * 3)
+        assert (remote.content(f"{url}/{LISTS[0]}") or b"").count(b'"samples": 1') == 3
+        code, _, told = place.run(out="s3://no-such-bucket/results")
+        assert code == 2 and "--out: s3://no-such-bucket/results/" in told and "is not there: check" in told
+    finally:
+        server.stop()
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_from_python(place: Place, reference: dict[str, bytes]) -> None:
