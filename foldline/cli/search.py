@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,6 @@ def search_stage(
     those of jobs that could not be read, `out` a folder or the URL of one. `family` is that of the network that the
     alignments are for, where one is; `ray` the address of a cluster to search on.
     """
-    from foldline.search.jobs import searched
 
     def say(message: str) -> None:
         if not quiet:
@@ -63,7 +63,7 @@ def search_stage(
         raise InputError(str(error), path="--out") from error
     try:
         with _searcher({**settings.search, "family": family}, settings.cache_root, say, ray) as searcher:
-            done = searched(jobs, searcher)
+            done = _searched(jobs, searcher)
         for job in done:
             say(f"{job.name}: {_written(job, out)}")
             for note in job.notes:
@@ -73,7 +73,29 @@ def search_stage(
     except FoldlineError as error:
         print_error(error)
         return ExitCode.NONE_SUCCEEDED
-    return ExitCode.SOME_FAILED if faults else ExitCode.OK
+    return ExitCode.SOME_FAILED if faults or len(done) < len(jobs) else ExitCode.OK
+
+
+def _searched(jobs: list["Job"], searcher: "Searcher") -> list["Job"]:
+    """Jobs with alignments; those whose sequences a server cannot search for are named and left out.
+
+    Raises:
+        FoldlineError: there is no other.
+    """
+    from foldline.search.colabfold import Unsearchable
+    from foldline.search.jobs import chains_of, searched
+
+    while True:
+        try:
+            return searched(jobs, searcher)
+        except Unsearchable as error:
+            asked = [{chain.sequence for chain in chains_of(job) if chain.kind == "protein"} for job in jobs]
+            hit = [error.hits(sequences) for sequences in asked]
+            if all(hit) or not any(hit):
+                raise
+            for job in compress(jobs, hit):
+                print_error(error, f"{job.name}: ")
+            jobs = [job for job, one in zip(jobs, hit, strict=True) if not one]
 
 
 def _written(job: "Job", out: Path | str) -> Path | str:

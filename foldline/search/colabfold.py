@@ -11,7 +11,7 @@ import tarfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ FIRST = 101  # the number of a ticket's first sequence
 MOST_BYTES = 1 << 31  # of an answer, packed or unpacked
 AGENT = f"foldline/{__version__}"
 REMEDY = 'run again later (what was found is kept), or search databases of your own with tool = "mmseqs"'
+NAMED, MOST = 24, 3  # letters of a sequence, and sequences, that an error shows
 _STANDARD = frozenset("ACDEFGHIKLMNPQRSTVWY")
 _ROW = re.compile(r"[A-Za-z*-]+")
 _ONE_AT_A_TIME = threading.Lock()
@@ -52,6 +53,25 @@ class Pace:
     backoff_most: float = 60.0
 
 
+class Unsearchable(SearchError):
+    """A ticket ended in an error: of each of its sequences alone, or of all in one complex (`together`)."""
+
+    code = "unsearchable"
+
+    def __init__(self, server: str, sequences: Sequence[str], *, together: bool = False) -> None:
+        self.sequences, self.together = tuple(sequences), together
+        shown = [f"{one[:NAMED]}{'...' * (len(one) > NAMED)} ({len(one)} residues)" for one in sequences[:MOST]]
+        shown += [f"{len(sequences) - MOST} more"] * (len(sequences) > MOST)
+        super().__init__(
+            f"the ColabFold server {server} could not {'pair' if together else 'search for'} {', '.join(shown)}: check"
+            f" the letters, give alignments with the job (unpairedMsa, pairedMsa), or {REMEDY}"
+        )
+
+    def hits(self, sequences: Iterable[str]) -> bool:
+        """Whether a job with these sequences lacks alignments because of this."""
+        return set(sequences) == set(self.sequences) if self.together else not set(sequences).isdisjoint(self.sequences)
+
+
 class Server:
     """A server at a URL. Thread-safe."""
 
@@ -65,6 +85,7 @@ class Server:
         """The alignment of each sequence: rows from UniRef30, then those from the environmental databases.
 
         Raises:
+            Unsearchable: the server could not search for one of them, or for none.
             SearchError: the server refuses, fails, is not there, or answers with what cannot be used.
         """
         files = self._results("ticket/msa", sequences, MODE, (UNIREF, ENVIRONMENT))
@@ -92,9 +113,20 @@ class Server:
             self.check()
         try:
             packed = _Ticket(self).packed(path, query, mode)
+        except _Failed as error:
+            raise Unsearchable(self.name, sequences) from error
         finally:
             _ONE_AT_A_TIME.release()
         return self._unpacked(packed, names)
+
+    def pause(self, seconds: float, go_on: Callable[[], None] | None = None) -> None:
+        """Wait about so long, in pieces; `go_on` is called between them, by default the server's check."""
+        go_on = go_on or self.check
+        end = time.monotonic() + seconds * random.uniform(1.0, 1.2)
+        while (left := end - time.monotonic()) > 0:
+            go_on()
+            time.sleep(min(left, 0.5))
+        go_on()
 
     def _unpacked(self, packed: bytes, names: tuple[str, ...]) -> dict[str, str]:
         """Files of a tar archive; others in it are not touched."""
@@ -146,6 +178,10 @@ class Server:
         )
 
 
+class _Failed(Exception):
+    """A ticket ended in an error."""
+
+
 class _Ticket:
     """A ticket from its submission to its result, with the connection and the time that it may take."""
 
@@ -174,7 +210,7 @@ class _Ticket:
         while True:
             status = reply["status"]
             if status == "ERROR":
-                raise SearchError(f"{self.name} could not search for the sequences: check them, or {REMEDY}")
+                raise _Failed
             if status == "MAINTENANCE":
                 raise SearchError(f"{self.name} is under maintenance: {REMEDY}")
             if status in ("RATELIMIT", "UNKNOWN"):
@@ -275,11 +311,7 @@ class _Ticket:
 
     def _pause(self, seconds: float) -> None:
         """Wait about so long, in pieces between which the run may end."""
-        end = time.monotonic() + seconds * random.uniform(1.0, 1.2)
-        while (left := end - time.monotonic()) > 0:
-            self._go_on()
-            time.sleep(min(left, 0.5))
-        self._go_on()
+        self.server.pause(seconds, self._go_on)
 
     def _go_on(self) -> None:
         self.server.check()

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from foldline.search.cache import Cache, key_of
-from foldline.search.colabfold import MODE, PAIR_MODE, Server
+from foldline.search.colabfold import MODE, PAIR_MODE, Server, Unsearchable
 from foldline.search.rows import Alignment, alignment_of
 from foldline.search.shard_queue import Say
 
 SCHEMA = 1
 BATCH = 10  # sequences of a ticket
+MOST_AT_FAULT = 3  # sequences that fail alone before anything is found: the server is taken to be at fault
 SHORTEST = 8  # residues; shorter sequences stay here, nothing could be significant
 
 
@@ -28,9 +29,13 @@ class ServerStage:
     def unpaired(self, sequences: Iterable[str]) -> dict[str, str]:
         """Keys of the unpaired alignments in the cache, by sequence; those that are lacking are asked for.
 
+        A ticket that ends in an error is asked for again in halves, until the sequences at fault are known.
+
         Raises:
+            Unsearchable: the server cannot search for some of them; the others are kept.
             SearchError: the server does not give them; those of earlier tickets are kept.
         """
+        at_fault: list[str] = []
         keys = {one: self._key({"mode": MODE, "sequence": one}) for one in sequences}
         lacking = [one for one, key in keys.items() if not self.cache.is_whole(key)]
         for at in range(0, len(lacking), BATCH):
@@ -39,13 +44,40 @@ class ServerStage:
                 for one in some:
                     self._lock(keys[one], locks)
                 some = [one for one in some if not self.cache.is_whole(keys[one])]
-                self._store(some, [keys[one] for one in some], "unpaired alignment")
+                at_fault += self._stored(some, keys)
+        if at_fault:
+            raise Unsearchable(self.server.name, at_fault)
         return keys
+
+    def _stored(self, sequences: Sequence[str], keys: dict[str, str]) -> list[str]:
+        """Store the unpaired alignments of a ticket's sequences; gives those that the server cannot search for.
+
+        Raises:
+            Unsearchable: it can search for none.
+        """
+        at_fault: list[str] = []
+        left, found = [list(sequences)], False
+        while left:
+            some = left.pop()
+            try:
+                self._store(some, [keys[one] for one in some], "unpaired alignment")
+                found = True
+            except Unsearchable as error:
+                if len(some) > 1:
+                    self.say(f"the ColabFold server {self.server.name} fails: asking for halves of these sequences")
+                    self.server.pause(self.server.pace.busy)
+                    left += [some[len(some) // 2 :], some[: len(some) // 2]]
+                    continue
+                at_fault += some
+                if len(at_fault) == MOST_AT_FAULT and not found:
+                    raise Unsearchable(self.server.name, sequences) from error
+        return at_fault
 
     def paired(self, sequences: Iterable[str]) -> dict[str, Path]:
         """The paired alignments of a job's sequences, the query alone where there is nothing to pair with.
 
         Raises:
+            Unsearchable: the server cannot pair them.
             SearchError: the server does not give them.
         """
         unique = sorted(set(sequences))
@@ -60,7 +92,10 @@ class ServerStage:
                 if not all(map(self.cache.is_whole, keys.values())):
                     alone = [one for one in unique if one not in together]
                     self._put(alone, [keys[one] for one in alone], map(alignment_of, alone), "paired alignment")
-                    self._store(together, [keys[one] for one in together], "paired alignment", tag=whole[:8])
+                    try:
+                        self._store(together, [keys[one] for one in together], "paired alignment", tag=whole[:8])
+                    except Unsearchable as error:
+                        raise Unsearchable(self.server.name, unique, together=True) from error
         return {one: self.cache.path(key) for one, key in keys.items()}
 
     def _key(self, parts: dict[str, object]) -> str:

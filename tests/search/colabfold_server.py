@@ -75,6 +75,7 @@ class Fake:
     sent: list[tuple[str, str, list[str]]] = field(default_factory=list)  # path, mode, sequences
     tickets: dict[str, tuple[str, list[tuple[str, str]]]] = field(default_factory=dict)
     result: bytes | None = None  # instead of the right one
+    unsearchable: set[str] = field(default_factory=set)  # sequences whose tickets end in errors
     free: threading.Event = field(default_factory=threading.Event)  # lets those that hang go
 
     def answer(self, handler: BaseHTTPRequestHandler, method: str) -> None:
@@ -108,7 +109,9 @@ class Fake:
 
     def _ticket(self, method: str, path: str, form: dict[str, list[str]], step: object) -> dict[str, object]:
         if method == "GET":
-            return {"id": path.split("/")[1], "status": step or "COMPLETE"}
+            number = path.split("/")[1]
+            bad = number in self.tickets and self.unsearchable & {text for _, text in self.tickets[number][1]}
+            return {"id": number, "status": step or ("ERROR" if bad else "COMPLETE")}
         lines = form["q"][0].splitlines()
         queries = [(name[1:], text) for name, text in zip(lines[::2], lines[1::2], strict=True)]
         mode = form["mode"][0]

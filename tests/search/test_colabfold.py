@@ -91,8 +91,14 @@ def test_what_fails_for_a_while_is_repeated(fake: Fake) -> None:
         ({"GET ticket": [b'{"status": "DONE"}']}, "answers with the state 'DONE', which is not known"),
         ({"POST ticket": ["RATELIMIT"] * 3}, "takes no more searches from here for now: run again later"),
         ({"GET ticket": ["UNKNOWN"] * 3}, "has lost the search 3 times: run again later"),
-        ({"POST ticket": ["ERROR"]}, "could not search for the sequences: check them, or run again later"),
-        ({"GET ticket": ["RUNNING", "ERROR"]}, "could not search for the sequences"),
+        (
+            {"POST ticket": ["ERROR"]},
+            rf"could not search for {ONE[:24]}\.\.\. \(60 residues\): check the letters, give",
+        ),
+        (
+            {"GET ticket": ["RUNNING", "ERROR"]},
+            r"could not search for .* \(unpairedMsa, pairedMsa\), or run again later",
+        ),
         ({"POST ticket": ["MAINTENANCE"]}, "is under maintenance: run again later"),
         ({"result": ["drop"]}, r"gives no answer \(.*\): check the network and server in \[search\]"),
         ({"result": [b""]}, r"answers with what is no tar archive: check server"),

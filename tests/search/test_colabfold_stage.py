@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import colabfold_server
@@ -19,7 +20,7 @@ from foldline.inputs import read_text
 from foldline.inputs.job import Job, Polymer, Text
 from foldline.search import stage
 from foldline.search.ahead import job_search
-from foldline.search.colabfold import Server
+from foldline.search.colabfold import Server, Unsearchable
 from foldline.search.jobs import searched
 from foldline.search.rows import parse_a3m
 from foldline.search.settings import SearchSettings
@@ -77,14 +78,105 @@ def test_tickets_are_not_too_large_and_earlier_ones_are_kept(fake: Fake, tmp_pat
     with pytest.raises(SearchError, match="no tar archive"):
         searcher_of(fake, tmp_path).alignments(chains)
     assert not searcher_of(fake, tmp_path).cache.entries()
-    fake.script = {"GET ticket": ["COMPLETE", "ERROR"]}
-    with pytest.raises(SearchError, match="could not search"):
+    fake.script = {"GET ticket": ["COMPLETE", "MAINTENANCE"]}
+    with pytest.raises(SearchError, match="maintenance"):
         searcher_of(fake, tmp_path).alignments(chains)
     assert len(searcher_of(fake, tmp_path).cache.entries()) == 10
     fake.sent.clear()
     found = searcher_of(fake, tmp_path).alignments(chains)
     assert [len(sequences) for _, _, sequences in fake.sent] == [3]
     assert list(found) == chains
+
+
+def sizes(fake: Fake) -> list[int]:
+    """Sequences of the tickets that were sent, which are forgotten."""
+    found = [len(sequences) for _, _, sequences in fake.sent]
+    fake.sent.clear()
+    return found
+
+
+def test_a_ticket_that_fails_is_asked_for_in_halves(fake: Fake, tmp_path: Path) -> None:
+    chains = [Chain("protein", sequence("protein", 30, seed)) for seed in range(13)]
+    bad = chains[4].sequence
+    fake.unsearchable = {bad}
+    said: list[str] = []
+    one = replace(searcher_of(fake, tmp_path), say=said.append)
+    with pytest.raises(
+        Unsearchable, match=rf"could not search for {bad[:24]}\.\.\. \(30 residues\): check the"
+    ) as raised:
+        one.alignments(chains)
+    assert raised.value.sequences == (bad,)
+    asked = sizes(fake)
+    assert asked[0] == 10 and asked[-1] == 3 and asked.count(1) >= 1 and len(asked) <= 10
+    assert max(asked[1:-1]) == 5
+    assert any("asking for halves of these sequences" in line for line in said)
+    assert len(one.cache.entries()) == 12
+    rest = [chain for chain in chains if chain.sequence != bad]
+    assert list(one.alignments(rest)) == rest and not fake.sent
+    with pytest.raises(Unsearchable):  # alone at once
+        one.alignments(chains)
+    assert sizes(fake) == [1]
+    fake.unsearchable = set()  # it was the server's fault
+    assert list(one.alignments(chains)) == chains
+    assert sizes(fake) == [1]
+
+
+def test_halves_wait_as_a_busy_server_asks(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(Server, "pause", lambda self, seconds, go_on=None: waited.append(seconds))
+    chains = [Chain("protein", sequence("protein", 30, seed)) for seed in range(4)]
+    fake.unsearchable = {chains[0].sequence}
+    one = replace(searcher_of(fake, tmp_path), pace=replace(QUICK, busy=7.0, poll=0.25))
+    with pytest.raises(Unsearchable):
+        one.alignments(chains)
+    assert sizes(fake) == [4, 2, 1, 1, 2] or sizes(fake) == [4, 2, 2, 1, 1]
+    assert waited.count(7.0) == 2  # once for each ticket that is asked for again in parts
+
+
+def test_a_server_that_fails_with_all_is_not_asked_for_each(fake: Fake, tmp_path: Path) -> None:
+    chains = [Chain("protein", sequence("protein", 30, seed)) for seed in range(13)]
+    fake.unsearchable = {chain.sequence for chain in chains}
+    one = searcher_of(fake, tmp_path)
+    with pytest.raises(Unsearchable, match=r"\(30 residues\), 7 more: check the letters") as raised:
+        one.alignments(chains)
+    assert len(raised.value.sequences) == 10
+    assert len(fake.sent) <= 8 and not one.cache.entries()
+
+
+def test_only_the_jobs_at_fault_fail(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage, "Server", lambda url, pace, check: Server(url, QUICK, check))
+    monkeypatch.chdir(tmp_path)
+    jobs = {"good": [A], "bad": [A, B], "fine": [A, C], "worse": [B]}
+    for name, chains in jobs.items():
+        entries = [{"protein": {"id": "ABC"[i], "sequence": text}} for i, text in enumerate(chains)]
+        whole = {"dialect": "alphafold3", "version": 2, "name": name, "modelSeeds": [1], "sequences": entries}
+        Path(f"{name}.json").write_text(json.dumps(whole))
+    Path("foldline.toml").write_text(f'cache_dir = "cache"\n[search]\ntool = "colabfold"\nserver = "{fake.url}"\n')
+    names = [f"{name}.json" for name in jobs]
+    fake.unsearchable = {B}
+    for out, given, code, written in (("out", names, 1, ["fine", "good"]), ("none", names[1:2], 3, [])):
+        with pytest.raises(SystemExit) as ended:
+            main(["search", *given, "--out", out])
+        assert ended.value.code == code
+        assert sorted(path.parent.name for path in tmp_path.glob(f"{out}/*/*_data.json")) == written
+        said = capsys.readouterr().err
+        assert f"could not search for {B[:24]}... (60 residues): check" in said
+        assert [name for name in jobs if f"error: {name}: the ColabFold" in said] == (
+            ["bad", "worse"] if written else []
+        )
+    modes = {mode for _, mode, _ in fake.sent}
+    assert modes == {"env", "pairgreedy"}
+
+    fake.unsearchable = {A, C}  # what is whole is kept: only the pairing of another set can fail
+    (tmp_path / "pair.json").write_text((tmp_path / "bad.json").read_text().replace(B, A[::-1]))
+    (tmp_path / "alone.json").write_text((tmp_path / "good.json").read_text())
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "pair.json", "alone.json", "fine.json", "--out", "last"])
+    assert ended.value.code == 1
+    assert "error: bad: the ColabFold server" in (said := capsys.readouterr().err) and "could not pair" in said
+    assert sorted(path.parent.name for path in tmp_path.glob("last/*/*_data.json")) == ["fine", "good"]
 
 
 def test_two_threads_ask_once(fake: Fake, tmp_path: Path) -> None:
