@@ -46,7 +46,7 @@ def pairs(
     else:
         written = _into_store(screen, place, max_tokens)
     jobs, sequences = count_of(written.jobs, "job"), count_of(len(screen.members), "sequence")
-    print(f"{jobs} of {sequences} in {out}, listed in {LISTED}")
+    print(f"{jobs} of {sequences} in {place}, listed in {LISTED}")
     if written.left_out:
         many = count_of(written.left_out, "pair")
         print(f"note {many} with more than {max_tokens} tokens left out, listed in {LEFT_OUT}", file=sys.stderr)
@@ -59,7 +59,8 @@ def _into_store(screen: "Screen", url: str, max_tokens: int | None) -> "Written"
         InputError: jobs of something else lie there.
         WriteError: the store does not take it.
     """
-    from foldline.inputs.pairs import write_screen
+    from foldline.inputs.faults import listed
+    from foldline.inputs.pairs import LEFT_OUT, write_screen
 
     with tempfile.TemporaryDirectory() as scratch:
         written = write_screen(screen, Path(scratch), max_tokens=max_tokens)
@@ -67,8 +68,12 @@ def _into_store(screen: "Screen", url: str, max_tokens: int | None) -> "Written"
         try:
             others = set(remote.names(url, "*.json")) - {path.name for path in files}
             if others:
-                what = f"{url} has jobs of something else, such as {min(others)}: name another folder"
-                raise InputError(what, path="--out")
+                raise InputError(
+                    f"{url} has jobs that are not of this screen ({listed(sorted(others), 3)}), and a run of the folder"
+                    " would take them: name another folder, or remove them",
+                    path="--out",
+                )
+            remote.remove(f"{url}/{LEFT_OUT}")
             for path in files:
                 remote.write(path, f"{url}/{path.name}")
         except remote.RemoteError as error:
