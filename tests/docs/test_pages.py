@@ -43,6 +43,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
         "docs/output.md",
         "foldline predict out/failed_jobs.json --out out --max-memory 40GB",
     ): "it needs jobs that failed",
+    ("docs/output.md", "foldline predict jobs/ --out s3://bucket/out --config work.toml"): "it needs a bucket",
     ("docs/cluster.md", "pip install foldline[ray]"): "it downloads",
     ("docs/cluster.md", "ray start --head --port=6379"): "it starts a cluster",
     ("docs/cluster.md", "ray start --address=HOST:6379"): "it needs a cluster",
