@@ -283,8 +283,7 @@ def copied(origin: Origin, folder: Path, say: Say = lambda message: None) -> Pat
 
     target = origin.copy_in(folder)
     if target.is_file():
-        with contextlib.suppress(OSError):  # of another user, or from before these were kept
-            os.utime(target.with_name(_ABOUT))
+        note_use(target)
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -299,6 +298,12 @@ def copied(origin: Origin, folder: Path, say: Say = lambda message: None) -> Pat
             " another folder with cache_dir"
         ) from error
     return target
+
+
+def note_use(copy: Path) -> None:
+    """Have it known that a copy was used just now; nothing happens where there is none."""
+    with contextlib.suppress(OSError):  # of another user, or from before this was kept
+        os.utime(copy.with_name(_ABOUT))
 
 
 def copies(folder: Path) -> list[Copy]:

@@ -158,7 +158,11 @@ def fetch(database: Database, say: remote.Say = lambda message: None) -> None:
         SearchError: a file is empty, packed, cut off or no FASTA, which is seen before it is copied; or it cannot be
             copied.
     """
-    if not database.origins or all(path.is_file() for path in database.files):
+    if not database.origins:
+        return
+    for path in database.files:
+        remote.note_use(path)
+    if all(path.is_file() for path in database.files):
         return
 
     def one(origin: remote.Origin, path: Path) -> None:
