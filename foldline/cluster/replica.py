@@ -32,6 +32,7 @@ class About:
     process: int
     device: str
     family: str  # of the checkpoint
+    templates: bool  # whether its network reads them
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Replica:
             self._engine = Engine(config=settings)
         except WeightsError as error:
             raise WeightsError(f"on {platform.node()}: {error}") from None
-        return About(platform.node(), os.getpid(), str(self._engine.device), self._engine.spec.family)
+        spec = self._engine.spec
+        return About(platform.node(), os.getpid(), str(self._engine.device), spec.family, spec.n_template > 0)
 
     def predict(self, jobs: list[Job], out: Path, mark: Path) -> None:
         """Begin to predict jobs; `mark` is a file in the output folder that must be seen here."""

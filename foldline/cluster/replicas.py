@@ -168,14 +168,22 @@ class Replicas:
         if settings.msa == "none" or settings.stage == "infer" or not settings.search:
             return None
         threads = cores_of_search(self._ray, SearchSettings.make(settings.search).threads)
-        family = next(place.about.family for place in self._places if place.about is not None)
-        table = {**settings.search, "family": family}
+        about = next(place.about for place in self._places if place.about is not None)
+        table = {**settings.search, "family": about.family}
         machines = Machines(
             lambda check: search_executor(self._ray, lambda message: _say(progress, message), check),
             threads,
             first=len(self._places),
         )
-        return job_search(table, settings.cache_root, jobs, progress=progress, check=stop.check, machines=machines)
+        return job_search(
+            table,
+            settings.cache_root,
+            jobs,
+            progress=progress,
+            check=stop.check,
+            machines=machines,
+            templates=about.templates,
+        )
 
     def _join(self, progress: Progress) -> None:
         """Have engines made on nodes that have none yet, of the kind that the others are."""

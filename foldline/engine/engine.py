@@ -274,7 +274,9 @@ class Engine:
 
         known = jobs if isinstance(jobs, Sequence) else ()
         table = {**self.config.search, "family": self.spec.family}
-        return job_search(table, self.config.cache_root, known, progress=progress, check=stop.check)
+        templates = self.spec.n_template > 0
+        root = self.config.cache_root
+        return job_search(table, root, known, progress=progress, check=stop.check, templates=templates)
 
     def _n_children(self) -> int:
         """Processes that featurise: some for an accelerator, none on a CPU, whose time is the network's."""

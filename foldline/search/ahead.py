@@ -18,7 +18,7 @@ from foldline.execute import Event, Executor, Progress, go_on
 from foldline.inputs.job import Entity, Job, Text
 from foldline.search.jobs import chain_of, chains_of, lacks_alignment, lacks_templates, lookup_of, searched
 from foldline.search.pieces import Piece, Task
-from foldline.search.settings import SearchSettings
+from foldline.search.settings import MMCIF, OFF, SEQRES, SearchSettings
 from foldline.search.stage import Chain, Lookup, Searcher
 from foldline.search.template_stage import TemplateResult, TemplateSearch
 
@@ -140,6 +140,7 @@ def job_search(
     progress: Progress = lambda event: None,
     check: Callable[[], None] = go_on,
     machines: Machines | None = None,
+    templates: bool = True,
 ) -> JobSearch | None:
     """What gives jobs the alignments that they lack; None where no database is configured.
 
@@ -150,16 +151,22 @@ def job_search(
         progress: is told of searches ahead.
         check: is called between pieces of work, and ends it by raising.
         machines: what searches instead of this process.
+        templates: whether they are looked for, which is in vain where the network does not read them.
 
     Raises:
         InputError: a bad setting.
     """
     settings = SearchSettings.make(table)
-    if settings.is_empty:
-        return None
 
     def say(message: str) -> None:
         progress(Event("queue", "search", message=message))
+
+    if not templates:
+        if any(lacks_templates(entity, settings) for job in jobs for entity in job.entities):
+            say("no templates are searched for: this network does not read them")
+        settings = replace(settings, databases={**settings.databases, SEQRES: OFF, MMCIF: OFF})
+    if settings.is_empty:
+        return None
 
     return JobSearch(Searcher(settings, cache_root, None, say, check=check), jobs, machines)
 

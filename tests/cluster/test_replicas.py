@@ -60,7 +60,7 @@ def place_of(settings: EngineConfig) -> About:
     import ray
 
     return About(
-        ray.get_runtime_context().get_node_id(), os.getpid(), f"{settings.device} {ray.get_gpu_ids()}", "protenix"
+        ray.get_runtime_context().get_node_id(), os.getpid(), f"{settings.device} {ray.get_gpu_ids()}", "protenix", True
     )
 
 

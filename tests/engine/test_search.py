@@ -1,11 +1,12 @@
 """A chain without an alignment is searched for where databases are configured, and only there."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from upstream_layout import small_network, state
+from upstream_layout import SMALL, small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
@@ -13,13 +14,14 @@ from foldline.errors import InputError, SearchError
 from foldline.execute import Event
 from foldline.inputs import Job
 from foldline.inputs.job import Polymer
+from foldline.models.spec import ModelSpec
 
 SEQUENCE = "MKWVTFISLLFLFSSAYSRGVFRRDAHKSEVAHRFKDLGEE"
 
 
-def run(tmp_path: Path, events: list[Event], **given: object) -> Prediction:
+def run(tmp_path: Path, events: list[Event], spec: ModelSpec = SMALL, **given: object) -> Prediction:
     path = tmp_path / "small.pt"
-    torch.save({"model": state(small_network(), "module.")}, path)
+    torch.save({"model": state(small_network(spec), "module.")}, path)
     settings = {"samples": 1, "steps": 1, "recycles": 0, "device": "cpu", "threads": 1, "cache_dir": tmp_path / "cache"}
     engine = Engine(path, config=EngineConfig(**(settings | given)))
     job = Job("lone", (1,), (Polymer("protein", ("A",), SEQUENCE),))
@@ -64,3 +66,23 @@ def test_a_search_knows_the_networks_family(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("foldline.search.ahead.job_search", lambda table, *_, **__: tables.append(table))
     run(tmp_path, [], search={"threads": 1})
     assert tables == [{"threads": 1, "family": "protenix"}]
+
+
+@pytest.mark.parametrize("n_template", [0, 1])
+def test_templates_are_searched_for_where_the_network_reads_them(n_template: int, tmp_path: Path) -> None:
+    """Without databases of alignments: the pdb_seqres that is named is not there, which only a search notices."""
+    database = tmp_path / "u.fasta"
+    database.write_text(f">UniRef90_X one\n{SEQUENCE[2:]}\n")
+    named = {"uniref90": str(database), "uniprot": str(database), "pdb_seqres": "nowhere", "mmcif": "nowhere"}
+    events: list[Event] = []
+    spec = replace(SMALL, n_template=n_template)
+    prediction = run(tmp_path, events, spec, search={"databases": named, "threads": 1})
+    said = [event.message for event in events if "no templates are searched for" in event.message]
+    if n_template:
+        assert isinstance(prediction.error, SearchError) and "pdb_seqres" in str(prediction.error)
+        assert said == []
+        return
+    assert prediction.error is None
+    assert said == ["no templates are searched for: this network does not read them"]
+    (written,) = json.loads((tmp_path / "out/lone/lone_data.json").read_text())["sequences"]
+    assert not written["protein"].get("templates")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from made_databases import sequence, write
 
 from foldline.errors import SearchError, Stopped
 from foldline.execute import Event
-from foldline.inputs.job import Job, Polymer
+from foldline.inputs.job import Job, Polymer, Text
 from foldline.search import pieces
 from foldline.search.ahead import JobSearch, job_search
 
@@ -113,3 +114,33 @@ def test_late_searches_are_not_made_again_for_each_job(tmp_path: Path) -> None:
     assert [event.message for event in events if event.message.startswith("searching")] == [
         "searching rfam for 1 sequence"
     ]
+
+
+@pytest.mark.parametrize("templates", [True, False])
+def test_without_templates_nothing_is_looked_for_in_their_databases(
+    templates: bool, database: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mmcif").mkdir()
+    seqres = write(tmp_path / "seqres.fasta", "protein", SEQUENCES, homologs=1, others=2)
+    own = Text(inline="")
+    given = Polymer("protein", ("B",), SEQUENCES[1], unpaired_msa=own, paired_msa=own)
+    some = [Job("job", (1,), (*jobs()[0].entities, given))]
+    named = {"uniref90": str(database), "pdb_seqres": str(seqres), "mmcif": str(tmp_path / "mmcif")}
+    table = {"databases": named, "threads": 1}
+    events: list[Event] = []
+    search = job_search(table, tmp_path / "cache", some, progress=events.append, templates=templates)
+    assert search is not None
+    found = search(some[0], events.append).entities
+    search.close()
+    assert [entity.templates for entity in found if isinstance(entity, Polymer)] == [(), ()]
+    messages = [event.message for event in events]
+    assert messages.count("searching pdb_seqres for templates") == (2 if templates else 0)
+    assert messages.count("no templates are searched for: this network does not read them") == (not templates)
+    # Where the databases of templates are all there is, nothing is left; a job that asks for none is quiet.
+    table = {"databases": {name: named[name] for name in ("pdb_seqres", "mmcif")}}
+    events.clear()
+    quiet = [Job("quiet", (1,), (replace(given, templates=()),))]
+    search = job_search(table, tmp_path / "cache", quiet, progress=events.append, templates=templates)
+    assert (search is not None) == templates and not events
+    if search is not None:
+        search.close()
