@@ -25,8 +25,8 @@ from foldline.search.rows import Alignment, Found, Row, alignment_of
 from foldline.search.tools import SearchTimeout
 
 PIECE = 1 << 21  # bytes of a file that are searched at a time
-SMALLEST = 1 << 16  # of a piece of a small file, which is cut so that all threads have work
-PIECES_PER_SLOT = 8
+SMALLEST = 1 << 17  # of a piece near the end of a file, where pieces become smaller so that all threads end together
+SHARE = 3  # pieces for each thread that what is left is cut into there
 HEADWAY = 1 << 13  # bytes that are read at a time to find the beginning of a record
 # HMMER reads a piece again for each query, which costs a tenth of a search; above this many, a piece is kept as
 # sequences in memory, which costs more once.
@@ -175,12 +175,13 @@ def _readable(path: Path) -> Iterator[BinaryIO]:
 
 
 def _pieces(path: Path, slots: int, size: int | None) -> Iterator[_Piece]:
-    """A file in pieces of about a size, or of one that suits the file and so many searches at a time."""
+    """A file in pieces of about a size, or of sizes that suit so many searches at a time."""
     with _readable(path) as file:
         length = file.seek(0, os.SEEK_END)
-        step = size or min(PIECE, max(SMALLEST, length // (PIECES_PER_SLOT * slots)))
         start = 0
         while start < length:
+            left = PIECE if slots == 1 else (length - start) // (SHARE * slots)
+            step = size or min(PIECE, max(SMALLEST, left))
             end = _next_record(file, start + step) if start + step < length else length
             yield _Piece(path, start, end)
             start = end

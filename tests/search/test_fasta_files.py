@@ -48,13 +48,16 @@ def test_pieces_are_whole_records(step: int, tmp_path: Path, monkeypatch: pytest
         assert len(pieces) == 5 if step == 1 else len(pieces) <= -(-len(ODD) // step)
 
 
-def test_small_files_are_cut_for_all_threads(tmp_path: Path) -> None:
+def test_pieces_become_smaller_so_that_all_threads_end_together(tmp_path: Path) -> None:
     path = tmp_path / "d"
-    path.write_text("".join(f">{i}\n{'A' * 1000}\n" for i in range(4000)))
-    sizes = {slots: [one.end - one.start for one in pyhmmer_tool._pieces(path, slots, None)] for slots in (1, 4, 64)}
-    assert [len(found) for found in sizes.values()] == [8, 32, 61]
-    assert all(abs(size - found[0]) < 2000 for found in sizes.values() for size in found[:-1])
-    assert max(map(max, sizes.values())) < pyhmmer_tool.PIECE
+    path.write_text("".join(f">{i}\n{'A' * 1000}\n" for i in range(9000)))
+    sizes = {slots: [one.end - one.start for one in pyhmmer_tool._pieces(path, slots, None)] for slots in (1, 2, 64)}
+    assert {slots: len(found) for slots, found in sizes.items()} == {1: 5, 2: 20, 64: 69}
+    for found in sizes.values():
+        assert sum(found) == path.stat().st_size
+        assert all(size > following - 2000 for size, following in zip(found, found[1:], strict=False))
+    assert max(map(max, sizes.values())) < pyhmmer_tool.PIECE + 2000
+    assert sizes[2][-1] < pyhmmer_tool.SMALLEST
 
 
 @pytest.mark.parametrize("kind", ["protein", "rna"])
