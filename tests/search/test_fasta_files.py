@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from made_databases import mutated, sequence
+from pyhmmer import easel, plan7
 
 from foldline.errors import SearchError
 from foldline.execute import InProcess
@@ -78,6 +79,22 @@ def test_rows_do_not_depend_on_how_a_file_is_read(
         many = rows(PyHmmer(piece), path, kind, queries, threads=2)
         assert many[0] == whole
         assert many == [one for query in queries for one in rows(PyHmmer(), path, kind, [query])]
+
+
+def test_each_search_of_an_rna_has_its_own_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyhmmer sets the length of its window anew in the profile: another thread would read what is not yet whole."""
+    path, seen = tmp_path / "d", []
+
+    class Recording(plan7.LongTargetsPipeline):
+        def search_hmm(self, query: plan7.HMM, sequences: easel.DigitalSequenceBlock) -> plan7.TopHits:
+            seen.append(query)
+            return super().search_hmm(query, sequences)
+
+    monkeypatch.setattr(plan7, "LongTargetsPipeline", Recording)
+    path.write_text("".join(f">{header}\n{text}\n" for header, text in records("rna")))
+    rows(PyHmmer(300), path, "rna", threads=2)
+    assert len(seen) > 2
+    assert len({id(query) for query in seen}) == len(seen)
 
 
 FORMS = {
