@@ -175,6 +175,21 @@ def content(url: str) -> bytes | None:
             return None
 
 
+def listed(url: str) -> set[str]:
+    """Names of what lies directly in the folder at a URL as it is now, files and folders.
+
+    Raises:
+        RemoteError: the store cannot be asked.
+    """
+    with _understood(url):
+        store, path = _opened(url)
+        _forget(store, path)
+        try:
+            return {str(found).rstrip("/").rpartition("/")[2] for found in store.ls(path, detail=False)}
+        except FileNotFoundError:
+            return set()
+
+
 def files(url: str) -> dict[str, int]:
     """All files below a URL as they are now, by their names from there on, and their bytes; none where nothing is.
 

@@ -37,6 +37,7 @@ def test_what_is_written_is_there_until_it_is_removed(url: str, tmp_path: Path) 
     remote.write(b"bytes", f"{url}/a/.hidden")
     remote.write(b"other", f"{url}-beside/x")
     assert remote.files(url) == {"a/b.txt": 11, "a/.hidden": 5}
+    assert remote.listed(url) == {"a"} and remote.listed(f"{url}/none") == set()
     remote.write(b"replaced", f"{url}/a/b.txt")
     assert remote.content(f"{url}/a/b.txt") == b"replaced"
     remote.fetch(f"{url}/a/b.txt", tmp_path / "copy")

@@ -34,6 +34,7 @@ from foldline.outputs.workplace import Workplace
 from foldline.remote import RemoteError
 
 AT_ONCE = 8  # files that come or go at a time
+MANY = 20  # jobs of which the store is asked all together first
 PATIENCE = 60.0  # seconds to wait for another process that has a job
 
 
@@ -67,7 +68,9 @@ class StoredResults:
 
     def bring(self, names: Iterable[str]) -> None:
         """Note which jobs are done in the store, and have the samples of those that are half done there."""
-        list(self._pool.map(self._bring, names))
+        names = list(names)
+        known = remote.listed(self.url) if len(names) > MANY else set(names)
+        list(self._pool.map(lambda name: self._bring(name, is_there=name in known), names))
 
     def url_if_away(self, name: str) -> str | None:
         """The URL of a job whose result is in the store and not here."""
@@ -142,7 +145,7 @@ class StoredResults:
                     remote.write(path, self.url_of(name))
                 path.unlink(missing_ok=True)
 
-    def _bring(self, name: str) -> None:
+    def _bring(self, name: str, *, is_there: bool) -> None:
         """Leaves a job alone that another process is at, and takes samples where there are none of this machine's."""
         lock = job_lock(self.folder, name)
         try:
@@ -150,7 +153,7 @@ class StoredResults:
         except filelock.Timeout:
             return
         try:
-            there, directory = remote.files(self.url_of(name)), self.folder / name
+            there, directory = remote.files(self.url_of(name)) if is_there else {}, self.folder / name
             mark, last = stored_mark(directory, name), record_file(directory, name)
             whole = all(f"{name}_{part}" in there for part in TOP_PARTS)
             record = remote.content(f"{self.url_of(name)}/{last.name}") if whole else None

@@ -96,7 +96,11 @@ def test_files_of_others_in_the_store_stay(store: StoredResults) -> None:
     assert record("j")["fingerprint"] == "two"
 
 
-def test_what_is_done_is_found_and_what_is_gone_is_not(store: StoredResults) -> None:
+@pytest.mark.parametrize("many", [0, 20])
+def test_what_is_done_is_found_and_what_is_gone_is_not(
+    store: StoredResults, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "MANY", many)
     for name in ("a", "b", "c"):
         write_whole(store.folder / name, "one")
         store.carry(name, "one")
