@@ -25,8 +25,8 @@ from foldline.search.rows import Alignment, Found, Row, alignment_of
 from foldline.search.tools import SearchTimeout
 
 PIECE = 1 << 21  # bytes of a file that are searched at a time
-SMALLEST = 1 << 17  # of a piece near the end of a file, where pieces become smaller so that all threads end together
-SHARE = 3  # pieces for each thread that what is left is cut into there
+SMALLEST = 1 << 18  # of a piece near the end of a file, where pieces become smaller so that all threads end together
+SHARE = 2  # pieces for each thread that what is left is cut into there
 HEADWAY = 1 << 13  # bytes that are read at a time to find the beginning of a record
 # HMMER reads a piece again for each query, which costs a tenth of a search; above this many, a piece is kept as
 # sequences in memory, which costs more once.

@@ -53,7 +53,7 @@ def test_pieces_become_smaller_so_that_all_threads_end_together(tmp_path: Path) 
     path = tmp_path / "d"
     path.write_text("".join(f">{i}\n{'A' * 1000}\n" for i in range(9000)))
     sizes = {slots: [one.end - one.start for one in pyhmmer_tool._pieces(path, slots, None)] for slots in (1, 2, 64)}
-    assert {slots: len(found) for slots, found in sizes.items()} == {1: 5, 2: 20, 64: 69}
+    assert {slots: len(found) for slots, found in sizes.items()} == {1: 5, 2: 12, 64: 35}
     for found in sizes.values():
         assert sum(found) == path.stat().st_size
         assert all(size > following - 2000 for size, following in zip(found, found[1:], strict=False))
