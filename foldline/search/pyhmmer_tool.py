@@ -32,7 +32,6 @@ HEADWAY = 1 << 13  # bytes that are read at a time to find the beginning of a re
 # sequences in memory, which costs more once.
 READ_AGAIN = 4
 _NO_LETTERS = str.maketrans("", "", ".-*")  # hmmalign passes over a stop
-_NAMED = hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
 # Shorter queries cannot reach the E-values of a recipe in any database, and a profile of one nucleotide has crashed
 # nhmmer's code in pyhmmer 0.12.3.
 SHORTEST = {"protein": 4, "rna": 8}
@@ -78,7 +77,7 @@ class PyHmmer:
     ) -> Iterator[list[Found]]:
         """What each profile finds in one piece of the files after the other."""
         pieces = (piece for path in shards for piece in _pieces(path, executor.slots, self.piece))
-        pipelines = [_Pipelines(profile, search) for profile in profiles]
+        pipelines = [_Pipelines(profile, search, kept=len(profiles) <= READ_AGAIN) for profile in profiles]
         with closing(_Memories()) as memories:
             for future in executor.map(partial(_search_piece, pipelines=pipelines, memories=memories), pieces):
                 yield future.result()
@@ -199,6 +198,22 @@ def _next_record(file: BinaryIO, place: int) -> int:
     return file.tell()
 
 
+def _is_named() -> bool:
+    """Whether a file in memory can be opened by a name, as on Linux."""
+    try:
+        with os.fdopen(os.memfd_create("records"), "wb") as memory, Path(_name_of(memory)).open("rb"):
+            return True
+    except (AttributeError, OSError):
+        return False
+
+
+def _name_of(memory: BinaryIO) -> str:
+    return f"/proc/self/fd/{memory.fileno()}"
+
+
+_NAMED = _is_named()
+
+
 class _Memories:
     """Files in memory for texts, one for each thread that searches, used again."""
 
@@ -221,7 +236,7 @@ class _Memories:
             memory.write(text)
             memory.truncate()
             memory.flush()
-            yield f"/proc/self/fd/{memory.fileno()}"
+            yield _name_of(memory)
         finally:
             with self._lock:
                 if self._closed:
@@ -246,10 +261,14 @@ def _one_line(error: Exception) -> str:
 
 
 class _Pipelines:
-    """HMMER's pipelines for a query in a database: those of proteins are made once for each thread and used again."""
+    """HMMER's pipelines for a query in a database.
 
-    def __init__(self, query: _Query | _Profile, search: Search) -> None:
-        self.query, self.search = query, search
+    Those of proteins are made once for each thread and used again where they are `kept`: they do not become smaller
+    after a long sequence.
+    """
+
+    def __init__(self, query: _Query | _Profile, search: Search, *, kept: bool) -> None:
+        self.query, self.search, self.kept = query, search, kept
         self._idle: list[tuple[plan7.Pipeline, plan7.OptimizedProfile]] = []
 
     def found(self, targets: easel.DigitalSequenceBlock | easel.SequenceFile) -> Found:
@@ -262,8 +281,9 @@ class _Pipelines:
         except IndexError:
             pipeline, profile = self._made()
         hits = pipeline.search_hmm(profile, targets)
-        pipeline.clear()
-        self._idle.append((pipeline, profile))
+        if self.kept:
+            pipeline.clear()
+            self._idle.append((pipeline, profile))
         return _protein(self.query, hits)
 
     def _made(self) -> tuple[plan7.Pipeline, plan7.OptimizedProfile]:
