@@ -188,5 +188,7 @@ class Carrier:
         if time.monotonic() - self._failed_at >= REST_SECONDS:
             try:
                 self.store.carry_samples(slug(job))
-            except OSError as error:
+            except RemoteError as error:
                 self._failed_at, self._reason = time.monotonic(), str(error)
+            except OSError:  # a file that went meanwhile
+                return

@@ -112,11 +112,11 @@ class StoredResults:
         """
         directory = self.folder / name
         progress = read_object(progress_file(directory, name))
-        if not progress or stored_mark(directory, name).is_file():
+        if not progress:
             return
         text = json.dumps(progress).encode()
-        if name not in self._sent:
-            self._forget_others(name, progress.get("fingerprint"))
+        if name not in self._sent and not self._has_room(name, progress.get("fingerprint")):
+            return
         samples = [f"{stem}_{part}" for stem in _stems(name, progress) for part in PARTS]
         arrays = [path.relative_to(directory).as_posix() for path in directory.glob("seed-*_embeddings/*.npz")]
         self._put(name, samples + arrays)
@@ -178,11 +178,12 @@ class StoredResults:
         except (ValueError, TypeError, KeyError):
             return
         wanted = [f"{stem}_{part}" for stem in stems for part in PARTS]
-        wanted += [file for file in there if file.endswith("_embeddings.npz") and is_of_result(name, file)]
+        wanted += [file for file in there if file.endswith("_embeddings.npz")]
         for file in wanted:
-            if file in there:
+            if file in there and is_of_result(name, file):
                 self._fetch(name, file)
         if stems:
+            journal.parent.mkdir(exist_ok=True)
             write_atomically(journal, [content])
 
     def _fetch(self, name: str, file: str) -> None:
@@ -222,17 +223,18 @@ class StoredResults:
     def _remove(self, name: str, files: Iterable[str]) -> None:
         list(self._pool.map(lambda file: remote.remove(f"{self.url_of(name)}/{file}"), files))
 
-    def _forget_others(self, name: str, fingerprint: object) -> None:
-        """Remove half a result from the store that was made of other input or options."""
+    def _has_room(self, name: str, fingerprint: object) -> bool:
+        """Whether the store has no whole result of a job; half a one goes if that is of other input or options."""
         there = remote.files(self.url_of(name))
+        if all(f"{name}_{part}" in there for part in TOP_PARTS):
+            return False
         journal = progress_file(self.folder / name, name).name
-        if record_file(self.folder, name).name in there:
-            remote.remove(f"{self.url_of(name)}/{record_file(self.folder, name).name}")
-        text = remote.content(f"{self.url_of(name)}/{journal}") if journal in there else b""
-        if text is None or f'"{fingerprint}"'.encode() not in text:
-            if journal in there:
-                remote.remove(f"{self.url_of(name)}/{journal}")
-            self._remove(name, [file for file in there if is_of_result(name, file) and file != journal])
+        text = remote.content(f"{self.url_of(name)}/{journal}") if journal in there else None
+        if text is None or json.dumps(fingerprint).encode() not in text:
+            others = [file for file in there if is_of_result(name, file)]
+            self._remove(name, [file for file in others if file == journal])
+            self._remove(name, [file for file in others if file != journal])
+        return True
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
@@ -250,5 +252,5 @@ class StoredResults:
 
 def _stems(name: str, progress: dict) -> list[str]:
     """What the names of a job's finished samples begin with."""
-    folders = [f"seed-{sample['seed']}_sample-{sample['sample']}" for sample in progress["samples"]]
+    folders = [f"seed-{int(sample['seed'])}_sample-{int(sample['sample'])}" for sample in progress["samples"]]
     return [f"{folder}/{name}_{folder}" for folder in folders]

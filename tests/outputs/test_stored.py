@@ -166,6 +166,21 @@ def test_a_whole_result_stays_until_the_next_is_whole(store: StoredResults) -> N
     write_half(store.folder / "j", "two", (7,))
     store.carry_samples("j")
     assert record("j")["fingerprint"] == "one" and ".j_progress.json" not in remote.files(f"{URL}/j")
+    for file in TOP_PARTS[:2]:
+        remote.remove(f"{URL}/j/j_{file}")
+    store.carry_samples("j")
+    assert sorted(remote.files(f"{URL}/j"))[0] == ".j_progress.json" and len(remote.files(f"{URL}/j")) == 1 + 3
+
+
+def test_names_in_a_store_do_not_leave_the_folder(store: StoredResults, memory: Any, tmp_path: Path) -> None:
+    sample = {"seed": "1/../../..", "sample": 0, "ranking_score": 0.5, "inverted": []}
+    state = json.dumps({"fingerprint": "one", "samples": [sample]}).encode()
+    memory.pipe("/bucket/results/j/.j_progress.json", state)
+    for part in TOP_PARTS[:3]:
+        memory.pipe(f"/bucket/results/j/seed-1/../../.._sample-0/j_seed-1/../../.._sample-0_{part}", b"x")
+    before = sorted(tmp_path.rglob("*.cif"))
+    store.bring(["j"])
+    assert sorted(tmp_path.rglob("*.cif")) == before == []
 
 
 def test_a_job_that_another_process_is_at(
