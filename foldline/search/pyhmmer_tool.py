@@ -45,7 +45,7 @@ class PyHmmer:
 
     def __init__(self, piece: int | None = None) -> None:
         """`piece`: bytes of a file that are searched at a time."""
-        self.version = version("pyhmmer")
+        self.version = _version()
         self.piece = piece
 
     def told_before(self, database: str, files: Sequence[Path], search: Search) -> Sequence[str]:
@@ -90,6 +90,11 @@ class PyHmmer:
         if search.recipe.kind == "rna" and rows:
             rows = _realigned(query, rows)
         return alignment_of(query, rows)
+
+
+@lru_cache
+def _version() -> str:
+    return version("pyhmmer")
 
 
 class _Profile:
