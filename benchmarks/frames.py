@@ -1,6 +1,6 @@
 """Frames by predicted positions and the clash check at 42,000 atoms: peak memory, seconds, equality with brute force.
 
-    python benchmarks/frames.py [--atoms 42000] [--samples 5] [--write results/frames.txt]
+    python benchmarks/frames.py [--atoms 42000] [--samples 5] [--write benchmarks/results/frames.txt]
 
 Every case runs in a process of its own. "live" counts the bytes of tensors (a dispatch mode) or of numpy arrays
 (tracemalloc) that the call itself held; "resident" is how far the process grew. Bound: 200 MB above the positions.

@@ -1,6 +1,6 @@
 """Kill `foldline predict` at random moments, many times over: nothing finished is lost, nothing is half-written.
 
-    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--whole] [--shared] [--write results/kills.txt]
+    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--whole] [--shared] [--write benchmarks/results/kills.txt]
 
 The smallest random network on a CPU; a process of its own for every run, killed with SIGKILL at a moment drawn evenly
 from its whole life. The process is a fork of one that has run before, so that its life is all work; with

@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--clients-python", default=None, help="interpreter of the environment made by scripts/clients-env"
     )
-    parser.addoption("--chromium", default=None, help="a Chromium to open pages in (scripts/browser-env makes one)")
+    parser.addoption("--chromium", default=None, help="a Chromium to open pages in (scripts/program chromium gets one)")
 
 
 @pytest.fixture(scope="session")
