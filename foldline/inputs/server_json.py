@@ -3,7 +3,8 @@
 Facts: AF3 folding_input.py `from_alphafoldserver_fold_job`. Chains get their ids in order: A..Z, AA, BA, CA, ...
 """
 
-import secrets
+import hashlib
+import json
 from typing import Any
 
 from foldline.inputs import checks
@@ -30,8 +31,9 @@ Parts = tuple[str | int, ...]
 def job_from_object(raw: dict[str, Any], faults: Faults) -> Job | None:
     """A job of the dialect alphafoldserver, or None where `faults` says why.
 
-    Seeds may be texts; a job without seeds gets one at random, which its notes name. Glycans and `maxTemplateDate` are
-    refused, as in AF3; a count of zero is refused too (AF3 drops the entity without a word).
+    Seeds may be texts; a job without seeds gets `seed_of` it, which its notes name (AF3 draws one at random, so that no
+    run could be gone on with). Glycans and `maxTemplateDate` are refused, as in AF3; a count of zero is refused too
+    (AF3 drops the entity without a word).
     """
     count = len(faults.errors)
     shape = validated(ServerJobShape, raw, (), faults)
@@ -45,11 +47,24 @@ def job_from_object(raw: dict[str, Any], faults: Faults) -> Job | None:
     if isinstance(raw_seeds, list) and raw_seeds:
         seeds = checks.checked_seeds(raw_seeds, ("modelSeeds",), faults, texts=True)
     elif not raw_seeds:
-        seeds = (secrets.randbelow(checks.MAX_SEED + 1),)
-        faults.note(("modelSeeds",), f"the job has no seed: {seeds[0]} was drawn at random")
+        seeds = (seed_of(raw),)
+        faults.note(
+            ("modelSeeds",), f"the job has no seed: it gets {seeds[0]}, which follows from its name and sequences"
+        )
     if shape is None or len(faults.errors) > count:
         return None
     return Job(name=shape.name, seeds=seeds, entities=tuple(entities), source=faults.source, notes=tuple(faults.notes))
+
+
+def seed_of(raw: dict[str, Any]) -> int:
+    """The seed of a job that names none: the first four bytes of the SHA-256 of its name and sequences.
+
+    They are hashed as JSON with sorted keys and without white space, so that the same job has the same seed at every
+    reading, on every machine and in every version, however its file is laid out.
+    """
+    content = {key: raw.get(key) for key in ("name", "sequences")}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def _entities(raw: list[Any], faults: Faults) -> list[Entity]:

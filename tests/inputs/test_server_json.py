@@ -70,15 +70,23 @@ def test_ids_go_on_after_z(read: Callable[[Any], Job]) -> None:
 
 
 @pytest.mark.parametrize("seeds", [[], None, "absent"])
-def test_a_seed_is_drawn_and_named(read: Callable[[Any], Job], seeds: object) -> None:
+def test_a_job_without_seeds_has_the_same_one_at_every_reading(read: Callable[[Any], Job], seeds: object) -> None:
+    """It can be resumed: the seed is that of the job's content, here written out, however the file is laid out."""
     job = {**JOB, "modelSeeds": seeds}
     if seeds == "absent":
         del job["modelSeeds"]
-    first, second = read(job), read(job)
-    assert len(first.seeds) == 1
-    assert 0 <= first.seeds[0] < 2**32
-    assert any(str(first.seeds[0]) in note and "drawn" in note for note in first.notes)
-    assert first.seeds != second.seeds
+    first = read(job)
+    assert first.seeds == (1989862960,)
+    assert any("1989862960" in note and "has no seed" in note for note in first.notes)
+    shuffled = {key: job[key] for key in reversed(job) if key not in ("dialect", "version")}
+    assert read(shuffled).seeds == read([shuffled]).seeds == first.seeds
+
+
+def test_other_jobs_without_seeds_have_others(read: Callable[[Any], Job]) -> None:
+    plain = {key: value for key, value in changed().items() if key != "modelSeeds"}
+    others = [plain | {"name": "other"}, {**plain, "sequences": [{"proteinChain": {"sequence": "GGG"}}]}]
+    seeds = {seed for job in (plain, *others) for seed in read(job).seeds}
+    assert len(seeds) == 3 and all(0 <= seed < 2**32 for seed in seeds)
 
 
 def test_templates_are_searched_unless_switched_off(read: Callable[[Any], Job]) -> None:
