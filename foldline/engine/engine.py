@@ -67,7 +67,7 @@ class Engine:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         self._residency: Residency | None = None
-        self._planned: set[Sizes] = set()
+        self._sizes: set[Sizes] = set()  # of what has run
         self._sha256: str | None = None
         self._featuriser: Featuriser | None = None
         self._children = Children(self._n_children())
@@ -143,11 +143,12 @@ class Engine:
     ) -> tuple[SeedResult, Plan]:
         """Predict one seed from features alone: what a machine without chemistry libraries can run."""
         results, seconds, lane = Results(), {}, Lane(features, draws)
-        run = self.runner(results, progress)
+        run, best = self.runner(results, progress), self.plan_for(features)
+        self.will_run(best)
         chosen = run_lanes(
             run,
             [lane],
-            self.plan_for(features),
+            best,
             self.memory_bytes,
             on_rung=lambda rung: progress(Event("features", rung.stage, message=str(rung))),
             on_group=lambda group: seconds.update(group.seconds),
@@ -163,7 +164,6 @@ class Engine:
         """The plan for `n_seed` seeds of jobs of a bucket (tokens, atoms)."""
         n_seed = min(n_seed, self.config.seed_batch or n_seed)
         sizes = Sizes(*bucket, n_msa, self.config.samples, n_seed)
-        self._planned.add(sizes)
         keeps = self.device.type == "cpu" and keeps_kernels(self._dtype())
         return plan(
             sizes,
@@ -171,8 +171,12 @@ class Engine:
             self.memory_bytes,
             dtype=self._dtype(),
             device=self.device.type,
-            sizes_before=len(self._planned) - 1 if keeps else 0,
+            sizes_before=len(self._sizes - {sizes}) if keeps else 0,
         )
+
+    def will_run(self, chosen: Plan) -> None:
+        """Note that a plan is going to be run: plans of other sizes count what products leave behind."""
+        self._sizes.add(chosen.request.sizes)
 
     @property
     def memory_bytes(self) -> int:

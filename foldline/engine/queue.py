@@ -58,6 +58,10 @@ class Machine(Protocol):
         """The plan for seeds of jobs of a bucket."""
         ...
 
+    def will_run(self, chosen: Plan) -> None:
+        """Note that a plan is going to be run."""
+        ...
+
     def runner(self) -> Run:
         """What takes groups of seeds through the network."""
         ...
@@ -210,6 +214,7 @@ class Queue:
             n_msa = max(run.features.sizes["N_msa"] for run in runs)
             chosen = machine.plan_of(_bucket_of_all(runs, machine.buckets), n_msa, max(1, len(lanes)))
             chosen = replace(chosen, job_batch=len(runs))
+            machine.will_run(chosen)
         for run in runs:
             run.plan = chosen
             self.progress(Event(run.name, "plan", message=describe(run.features, chosen)))

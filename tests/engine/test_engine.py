@@ -191,8 +191,13 @@ def test_plans_count_the_kernels_of_sizes_that_went_before(
 ) -> None:
     monkeypatch.setattr("foldline.engine.engine.keeps_kernels", lambda dtype: keeps)
     machine = Engine(checkpoint, config=EngineConfig(**SETTINGS))
-    plans = [machine.plan_of((n_token, 80), 5, 1) for n_token in (10, 10, 11, 10, 12)]
-    assert [p.request.sizes_before for p in plans] == ([0, 0, 1, 1, 2] if keeps else [0] * 5)
+    before = []
+    for n_token in (10, 10, 11, 10, 12):
+        machine.plan_of((99, 800), 5, 1)  # is not run
+        chosen = machine.plan_of((n_token, 80), 5, 1)
+        machine.will_run(chosen)
+        before.append(chosen.request.sizes_before)
+    assert before == ([0, 0, 1, 1, 2] if keeps else [0] * 5)
 
 
 def test_a_job_that_does_not_fit_is_a_prediction_with_an_error(checkpoint: Path) -> None:
