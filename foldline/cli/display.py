@@ -34,6 +34,11 @@ def print_error(error: FoldlineError, place: str = "") -> None:
         print(f"error: {place}{each}", file=sys.stderr)
 
 
+def print_note(note: str) -> None:
+    """What is to be said of the inputs as a whole, as one line on stderr."""
+    print(f"note: {note}", file=sys.stderr)
+
+
 @dataclass(frozen=True)
 class End:
     """How a run ended: jobs by what became of them, seconds, and the signal that stopped it."""

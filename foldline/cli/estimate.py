@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foldline.cli.display import print_error
+from foldline.cli.display import print_error, print_note
 from foldline.cli.options import ConfigFile, Dtype, Inputs, Model, Msa, named_as_option, settings_from
 from foldline.cli.predict import Buckets, NumSeeds, Samples, SeedBatch, Seeds
 from foldline.config import EngineConfig, SeedChoice, parse_seeds
@@ -48,16 +48,18 @@ def estimate(
     """
     from foldline.chem.components import Components
     from foldline.engine.estimate import estimate_on, job_sizes, spec_of
-    from foldline.inputs import read_jobs
+    from foldline.inputs import read_inputs
 
     given = {"model": model, "samples": samples, "msa": msa, "device": device, "dtype": dtype}
     settings = settings_from(config, **given, max_memory=max_memory, seed_batch=seed_batch, buckets=buckets)
-    jobs, faults = read_jobs(inputs, on_error="collect")
+    jobs, faults, notes = read_inputs(inputs)
     try:
         choice = SeedChoice(seeds=None if seeds is None else parse_seeds(seeds), num_seeds=num_seeds)
         jobs = [job.with_seeds(choice.of(job.seeds, job.name)) for job in jobs]
     except InputError as error:
         raise named_as_option(error) from error
+    for note in notes:
+        print_note(note)
     for fault in faults:
         print_error(fault)
     spec, places = spec_of(settings.model, settings.cache_dir), _places(settings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foldline.cli.display import display, print_error
+from foldline.cli.display import display, print_error, print_note
 from foldline.cli.options import (
     ConfigFile,
     Device,
@@ -106,7 +106,7 @@ def predict(
         _check_folder(place)
     with stop_on_signals() as stop:
         try:
-            jobs, faults = _read(inputs, choice, settings)
+            jobs, faults = _read(inputs, choice, settings, tell=progress != "none")
             if settings.stage == "search":
                 family = _family(settings.model)
                 raise typer.Exit(search_stage(jobs, faults, place, settings, family=family, ray=ray))
@@ -138,15 +138,19 @@ def _check_folder(out: Path) -> None:
         raise InputError(f"{place} cannot be written to: check its permissions, or name another folder", path="--out")
 
 
-def _read(inputs: list[str], choice: SeedChoice, settings: EngineConfig) -> tuple[list["Job"], list[InputError]]:
+def _read(
+    inputs: list[str], choice: SeedChoice, settings: EngineConfig, *, tell: bool
+) -> tuple[list["Job"], list[InputError]]:
     """The jobs with the seeds to run, and what is wrong with others; exits when nothing is left to run."""
-    from foldline.inputs import read_jobs
+    from foldline.inputs import read_inputs
 
-    jobs, faults = read_jobs(inputs, on_error="collect")
+    jobs, faults, notes = read_inputs(inputs)
     try:
         jobs = [_seeded(job, choice) for job in jobs]
     except InputError as error:
         raise named_as_option(error) from error
+    for note in notes if tell else ():
+        print_note(note)
     for fault in faults:
         print_error(fault)
     if not jobs or (faults and settings.on_error == "stop"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foldline.cli.display import print_error
+from foldline.cli.display import print_error, print_note
 from foldline.cli.options import ConfigFile, Inputs, Out, Ray, folder_or_url, settings_from
 from foldline.config import EngineConfig
 from foldline.errors import ExitCode, FoldlineError, InputError, WriteError
@@ -24,10 +24,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print faults alone.")]
 
 def search(inputs: Inputs, out: Out, quiet: Quiet = False, ray: Ray = None, config: ConfigFile = None) -> None:
     """Search alignments and write them with each job as <job>_data.json, which predict and AlphaFold 3 read."""
-    from foldline.inputs import read_jobs
+    from foldline.inputs import read_inputs
 
     settings = settings_from(config)
-    jobs, faults = read_jobs(inputs, on_error="collect")
+    jobs, faults, notes = read_inputs(inputs)
+    for note in notes if not quiet else ():
+        print_note(note)
     for fault in faults:
         print_error(fault)
     if not jobs:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foldline.cli.display import print_error
+from foldline.cli.display import print_error, print_note
 from foldline.cli.options import ConfigFile, Inputs, settings_from
 from foldline.cli.summary import count_of
 from foldline.errors import ExitCode, FoldlineError
@@ -27,10 +27,12 @@ def validate(inputs: Inputs, quiet: Quiet = False, config: ConfigFile = None) ->
     """
     from foldline.chem.components import Components
     from foldline.chem.conformers import Conformers
-    from foldline.inputs import read_jobs
+    from foldline.inputs import read_inputs
 
     cache = settings_from(config).cache_root
-    jobs, faults = read_jobs(inputs, on_error="collect")
+    jobs, faults, notes = read_inputs(inputs)
+    for note in notes if not quiet else ():
+        print_note(note)
     for fault in faults:
         print_error(fault)
     good, failed = len(jobs), len(faults)

@@ -6,7 +6,7 @@ from foldline.inputs.faults import InputErrors
 from foldline.inputs.job import AtomRef, Entity, Job, Ligand, Modification, Polymer, Template, Text
 from foldline.inputs.json_file import jobs_from_json
 from foldline.inputs.names import slug
-from foldline.inputs.read import read_jobs
+from foldline.inputs.read import read_inputs, read_jobs
 from foldline.inputs.text import open_text, read_text
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "jobs_from_fasta",
     "jobs_from_json",
     "open_text",
+    "read_inputs",
     "read_jobs",
     "read_text",
     "slug",

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar, overload
+from typing import Literal, NamedTuple, TypeVar, overload
 
 from foldline import remote
 from foldline.errors import InputError
@@ -25,12 +25,20 @@ Input = str | Path
 Place = TypeVar("Place", Path, str)
 
 
+class Reading(NamedTuple):
+    """What inputs gave: good jobs, the faults of others, and what is to be said of the inputs rather than of a job."""
+
+    jobs: list[Job]
+    errors: list[InputError]
+    notes: list[str]
+
+
 @dataclass
 class _Found:
-    """Files to read, as paths or URLs, and which other files lay beside the first of them."""
+    """Files to read, as paths or URLs, and which other files lay beside them."""
 
     files: list[Path | str] = field(default_factory=list)
-    ignored: dict[Path | str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     errors: list[InputError] = field(default_factory=list)
 
 
@@ -49,14 +57,27 @@ def read_jobs(
 ) -> list[Job] | tuple[list[Job], list[InputError]]:
     """The jobs in files, folders and globs (AlphaFold 3 JSON of both dialects, FASTA), as given, folders sorted.
 
-    A folder or glob gives its .json, .fasta, .fa, .faa and .fas files (not those of its sub-folders); what else is
-    there is named in a note of the first job. A file named outright is read whatever its ending. The same file twice is
-    read once. All this may be in a store (`s3://bucket/jobs`); what jobs name by path has to be here. Two jobs whose
-    folders would be the same on some file system (names equal after `slug`, letter case apart) are a fault of the later
-    one: a job's folder is always `slug(job.name)`.
+    What is read, and what is a fault, is as in `read_inputs`; its notes become notes of the first job.
 
     Raises:
         InputErrors: With on_error="raise": all faults of all inputs; "collect" returns them beside the good jobs.
+    """
+    jobs, errors, notes = read_inputs(inputs)
+    if errors and on_error == "raise":
+        raise InputErrors(errors)
+    if jobs:
+        jobs[0] = replace(jobs[0], notes=(*jobs[0].notes, *notes))
+    return (jobs, errors) if on_error == "collect" else jobs
+
+
+def read_inputs(inputs: Input | Sequence[Input]) -> Reading:
+    """The jobs in files, folders and globs, with all faults, and notes such as which files were passed over.
+
+    A folder or glob gives its .json, .fasta, .fa, .faa and .fas files (not those of its sub-folders); what else is
+    there is named in a note. A file named outright is read whatever its ending. The same file twice is read once. All
+    this may be in a store (`s3://bucket/jobs`); what jobs name by path has to be here. Two jobs whose folders would be
+    the same on some file system (names equal after `slug`, letter case apart) are a fault of the later one: a job's
+    folder is always `slug(job.name)`.
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     found = _find(given)
@@ -64,17 +85,10 @@ def read_jobs(
     errors = found.errors
     for path in found.files:
         new, faults = _read(path)
-        if new and path in found.ignored:
-            new[0] = replace(new[0], notes=(*new[0].notes, found.ignored[path]))
         jobs += new
         errors += faults
     jobs, clashes = _distinct(jobs)
-    errors += clashes
-    if on_error == "collect":
-        return jobs, errors
-    if errors:
-        raise InputErrors(errors)
-    return jobs
+    return Reading(jobs, [*errors, *clashes], found.notes)
 
 
 def _find(inputs: Sequence[Input]) -> _Found:
@@ -133,7 +147,7 @@ def _among(names: Mapping[Place, str], where: str, found: _Found) -> list[Place]
     taken = set(known)
     others = [name for place, name in names.items() if place not in taken]
     if known and others:
-        found.ignored[known[0]] = f"in {where} these were not read: {listed(others)}"
+        found.notes.append(f"in {where} these were not read: {listed(others)}")
     if not known:
         seen = f" (not read: {listed(others)})" if others else ""
         found.errors.append(

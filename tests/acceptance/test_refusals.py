@@ -216,3 +216,14 @@ def test_a46_a_folder_without_inputs(refused: Refused, tmp_path: Path, name: str
         (tmp_path / "in" / name).write_text(">A\nMKT\n")
     found = refused(None, tmp_path / "in")
     assert "no inputs" in found and (name is None or name in found)
+
+
+def test_a46_ignored_files_are_named_beside_a_fault(foldline: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "bad.json").write_text("{")
+    (tmp_path / "in" / "notes.txt").write_text("")
+    for words in (("predict", "--out", "out", "--model", "m.pt"), ("search", "--out", "out"), ("validate",)):
+        done = foldline(words[0], tmp_path / "in", *words[1:])
+        said, fault = done.err.splitlines()[:2]
+        assert done.code == 2 and fault.startswith("error: ")
+        assert said == f"note: in the folder {tmp_path}/in these were not read: notes.txt, sub/"

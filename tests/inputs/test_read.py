@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from foldline.errors import InputError
-from foldline.inputs import InputErrors, read_jobs
+from foldline.inputs import InputErrors, read_inputs, read_jobs
 
 
 @pytest.fixture
@@ -34,6 +34,22 @@ def test_ignored_files_are_named(folder: Path) -> None:
     jobs = read_jobs([folder])
     assert len(jobs) == 5
     assert jobs[0].notes == (f"in the folder {folder} these were not read: d.fasta.txt, sub/",)
+
+
+@pytest.mark.parametrize("inputs", ["", "*"])
+def test_ignored_files_are_named_whatever_becomes_of_the_jobs(folder: Path, inputs: str) -> None:
+    """A46: also where the first file, or every file, has a fault."""
+    (folder / "a.JSON").write_text("{")
+    (folder / "notes.txt").write_text("")
+    (folder / "sub").mkdir()
+    where = f"the glob {folder}/*" if inputs else f"the folder {folder}"
+    for left, bad in ((3, 1), (0, 3)):
+        jobs, errors, notes = read_inputs(str(folder / inputs))
+        assert (len(jobs), len(errors)) == (left, bad)
+        assert notes == [f"in {where} these were not read: notes.txt, sub/"]
+        assert all(job.notes == () for job in jobs)
+        (folder / "b.json").write_text("{")
+        (folder / "c.fasta").write_text("MKT")
 
 
 def test_globs_and_single_files(folder: Path) -> None:
