@@ -18,6 +18,7 @@ from foldline.cli.pairs import pairs
 from foldline.cli.predict import predict
 from foldline.cli.report import report
 from foldline.cli.search import search
+from foldline.cli.streams import steady_streams
 from foldline.cli.validate import validate
 from foldline.cli.weights import weights
 from foldline.errors import ExitCode, FoldlineError
@@ -53,9 +54,16 @@ def _foldline(version: bool = typer.Option(False, "--version", help="Print the v
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit."""
-    try:
-        app(args=arguments, prog_name="foldline")
-    except FoldlineError as error:
-        print_error(error)
-        sys.exit(ExitCode.BAD_INPUT)
+    """Run the command line and exit; it goes on when nobody reads what it prints."""
+    with steady_streams() as out:
+        try:
+            app(args=arguments, prog_name="foldline")
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        except FoldlineError as error:
+            print_error(error)
+            code = ExitCode.BAD_INPUT
+    if not code and out.lost is not None and not isinstance(out.lost, BrokenPipeError):
+        code = ExitCode.SOME_FAILED
+    sys.exit(code)
