@@ -1,0 +1,107 @@
+"""Planned against measured memory of whole `foldline predict` commands on a CPU: all that the process ever held.
+
+    peaks.py [--model demo] [--tokens 60 200 400 600 1200] [--samples 1 5] [--dtypes fp32 bf16] [--queue 16]
+             [--buckets 64,128] [--threads 1] [--write FILE]
+
+A command for every size, number of samples and precision: one pass, two steps, start, features and files included.
+Then one command for a queue of as many sizes as --queue says, and one for jobs that share passes (--buckets); each job
+of those is a line, with the peak of the process until its end. Proteins without alignments. Bound: 10 %.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from processes import run
+
+BOUND = 0.1
+FIRST_OF_QUEUE, BETWEEN = 40, 2  # tokens
+SHARING = (30, 60, 120)  # tokens of the jobs that share passes, where their buckets are the same
+HEAD = ("job", "tokens", "samples", "dtype", "planned", "measured", "off", "largest stage")
+
+
+def write_job(folder: Path, tokens: int) -> Path:
+    """A random protein."""
+    sequence = "".join(random.Random(tokens).choices("ACDEFGHIKLMNPQRSTVWY", k=tokens))
+    protein = {"id": "A", "sequence": sequence, "unpairedMsa": "", "pairedMsa": "", "templates": []}
+    job = {"dialect": "alphafold3", "version": 1, "name": f"p{tokens}", "modelSeeds": [1]}
+    path = folder / f"p{tokens}.json"
+    path.write_text(json.dumps(job | {"sequences": [{"protein": protein}]}))
+    return path
+
+
+class Bench:
+    """Commands of one model, and the errors of their plans."""
+
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self.args, self.folder = args, folder
+        self.off: list[float] = []
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        """Print a line and keep it."""
+        print(text, flush=True)
+        self.lines.append(text)
+
+    def command(self, what: str, tokens: Sequence[int], samples: int, dtype: str, *options: str) -> None:
+        """Run jobs in one command; a line per job."""
+        out = self.folder / f"{what}-{tokens[0]}-{samples}-{dtype}"
+        config = self.folder / "settings.toml"
+        config.write_text(f"threads = {self.args.threads}\n")
+        words = ["--model", self.args.model, "--out", str(out), "--device", "cpu", "--dtype", dtype]
+        words += ["--samples", str(samples), "--steps", "2", "--recycles", "0", "--config", str(config), *options]
+        jobs = [str(write_job(self.folder, count)) for count in tokens]
+        run([sys.executable, "-m", "foldline.cli", "predict", *jobs, *words])
+        records = [json.loads((out / f"p{n}" / f"p{n}_run.json").read_text()) for n in tokens]
+        for count, record in sorted(zip(tokens, records, strict=True), key=lambda item: item[1]["peak_bytes"]):
+            planned, measured = record["plan"]["peak_bytes"], record["peak_bytes"]
+            stages = record["plan"]["stage_bytes"]
+            self.off.append(planned / measured - 1)
+            self.line(
+                f"{what:8}{count:>8}{samples:>9}{dtype:>7}{planned / 1e6:10.0f}{measured / 1e6:10.0f}"
+                f"{100 * self.off[-1]:+8.1f} %  {max(stages, key=stages.get)}"
+            )
+
+
+def main() -> int:
+    """Print the table; 1 when a plan is off by more than the bound."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--tokens", nargs="*", type=int, default=[60, 200, 400, 600, 1200])
+    parser.add_argument("--samples", nargs="*", type=int, default=[1, 5])
+    parser.add_argument("--dtypes", nargs="*", default=["fp32", "bf16"])
+    parser.add_argument("--queue", type=int, default=16)
+    parser.add_argument("--buckets", default="64,128")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args, Path(folder))
+        bench.line(f"# {date.today()}, benchmarks/peaks.py {' '.join(sys.argv[1:])}".rstrip())
+        bench.line(f"# MB, {args.model}, {args.threads} thread(s), resident memory of the process at its fullest")
+        bench.line(
+            f"{HEAD[0]:8}{HEAD[1]:>8}{HEAD[2]:>9}{HEAD[3]:>7}{HEAD[4]:>10}{HEAD[5]:>10}{HEAD[6]:>8}    {HEAD[7]}"
+        )
+        for tokens, samples, dtype in itertools.product(args.tokens, args.samples, args.dtypes):
+            bench.command("alone", [tokens], samples, dtype)
+        for dtype in args.dtypes:
+            if args.queue:
+                sizes = range(FIRST_OF_QUEUE, FIRST_OF_QUEUE + BETWEEN * args.queue, BETWEEN)
+                bench.command("queue", sizes, 1, dtype)
+            if args.buckets:
+                bench.command("buckets", SHARING, 5, dtype, "--buckets", args.buckets)
+        worst = max(bench.off, key=abs)
+        bench.line(f"worst: {100 * worst:+.1f} %, bound {100 * BOUND:.0f} %")
+        if args.write:
+            args.write.write_text("\n".join(bench.lines) + "\n")
+    return int(abs(worst) > BOUND)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
