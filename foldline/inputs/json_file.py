@@ -6,6 +6,7 @@ from typing import Any
 from foldline.errors import InputError
 from foldline.inputs import af3_json, server_json
 from foldline.inputs.faults import Faults, shown
+from foldline.inputs.foreign import refuse_foreign
 from foldline.inputs.job import Job
 from foldline.inputs.messages import parse_json
 
@@ -41,6 +42,8 @@ def _job(raw: object, faults: Faults, folder: Path | None, in_list: bool) -> Job
         faults.add(
             (), f"{shown(raw)} stands where a job belongs: a job is an object with name, sequences and modelSeeds"
         )
+        return None
+    if refuse_foreign(raw, faults):
         return None
     dialect = raw.get("dialect")
     if dialect is None:

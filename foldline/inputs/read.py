@@ -21,6 +21,7 @@ from foldline.inputs.text import check_readable, read_text
 
 JSON_SUFFIXES = (".json",)
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas")
+YAML_SUFFIXES = (".yaml", ".yml")  # refused by name
 Input = str | Path
 Place = TypeVar("Place", Path, str)
 
@@ -187,6 +188,8 @@ def _read_file(path: Path, source: str, folder: Path) -> tuple[list[Job], list[I
         except InputError as fault:
             return [], [fault]
         return jobs_from_fasta(text, source=source, name=path.stem, folder=folder)
+    if suffix in YAML_SUFFIXES:
+        return [], [InputError("YAML, as Boltz has it, is not read: write the job as AlphaFold 3 JSON", source=source)]
     return [], [InputError("neither JSON nor FASTA: a job starts with { or [, a FASTA file with >", source=source)]
 
 

@@ -105,7 +105,7 @@ P = "$.sequences[0].proteinChain"
         (changed(maxTemplateDate="2018-01-20"), f"{P}.maxTemplateDate", "take the key out"),
         (changed(count=0), f"{P}.count", "count 0"),
         (changed(count="2"), f"{P}.count", "whole number"),
-        (changed(unpairedMsa=""), f"{P}.unpairedMsa", "unknown key"),
+        (changed(sequance=""), f"{P}.sequance", "unknown key"),
         (changed(sequence="G1"), f"{P}.sequence", "position 2"),
         ({**JOB, "modelSeeds": ["x"]}, "$.modelSeeds[0]", '"x"'),
         ({**JOB, "modelSeeds": ["4294967296"]}, "$.modelSeeds[0]", "out of range"),
