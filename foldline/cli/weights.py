@@ -49,8 +49,13 @@ def fetch(name: Name, progress: Progress = "auto", config: ConfigFile = None) ->
 
 @weights.command()
 def verify(name: Name, config: ConfigFile = None) -> None:
-    """Hash a checkpoint and compare with what is known of it. Exit code 1 when it differs."""
+    """Compare a checkpoint with its hash where one is known, and read it whole.
+
+    Exit code 1 when it differs from the hash, 2 when it is damaged or no checkpoint; 0 when it can be read, also where
+    no hash is known, which is said.
+    """
     from foldline.weights import download
+    from foldline.weights.check import check
     from foldline.weights.registry import checkpoint_path, known, lookup
 
     path = checkpoint_path(name, cache_dir=settings_from(config).cache_root)
@@ -59,7 +64,9 @@ def verify(name: Name, config: ConfigFile = None) -> None:
     if not found.ok:
         print(f"differs from the {found.against}, which has {found.expected}: delete the file and fetch it again")
         raise typer.Exit(ExitCode.SOME_FAILED)
-    print(f"equals the {found.against}" if found.expected else "nothing to compare with: neither registry nor record")
+    held = check(path)
+    print(f"readable: {held.spec.family}, {held.n_tensor} tensors, {held.n_value / 1e6:.2f} M values, all finite")
+    print(f"equals the {found.against}" if found.expected else "not compared: no hash is known of this file")
 
 
 @weights.command()

@@ -74,7 +74,8 @@ def _open_safetensors(path: Path) -> Checkpoint:
 def _open_torch(path: Path) -> Checkpoint:
     """Names, shapes and file offsets come from unpickling to the meta device: torch (2.11 on) reads no values then."""
     try:
-        content = torch.load(path, map_location="meta", weights_only=True)
+        with path.open("rb") as file:  # by its content, where torch would go by its name
+            content = torch.load(file, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: refused, it holds more than tensors: {_refused(path)}") from error
     except (RuntimeError, EOFError, ValueError) as error:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import foldline
-from foldline.weights.registry import BUNDLED, ENTRIES, cached_path, lookup
+from foldline.weights.registry import BUNDLED, DEMO, ENTRIES, cached_path, lookup
 
 Command = Callable[..., Any]  # words to what was printed: code, out, err
 Write = Callable[..., Path]
@@ -80,15 +81,32 @@ def test_weights_verify(run: Command, tmp_path: Path) -> None:
     (tmp_path / "foldline.toml").write_text('cache_dir = "c"\n')
     path = cached_path(lookup("protenix-tiny"), tmp_path / "c")
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"weights")
-    digest = hashlib.sha256(b"weights").hexdigest()
+    assert DEMO.bundled is not None
+    shutil.copy(DEMO.bundled, path)
     done = run("weights", "verify", "protenix-tiny")
-    assert done.code == 0 and done.out.splitlines()[0] == f"{digest}  {path}" and "nothing to compare" in done.out
-    path.with_name(f"{path.name}.json").write_text(json.dumps({"sha256": digest}))
-    assert "equals the record" in run("weights", "verify", "protenix-tiny").out
+    assert (done.code, done.out.splitlines()) == (
+        0,
+        [
+            f"{DEMO.sha256}  {path}",
+            "readable: protenix, 488 tensors, 3.40 M values, all finite",
+            "not compared: no hash is known of this file",
+        ],
+    )
+    path.with_name(f"{path.name}.json").write_text(json.dumps({"sha256": DEMO.sha256}))
+    done = run("weights", "verify", "protenix-tiny")
+    assert done.code == 0 and done.out.endswith("\nequals the record\n")
     path.write_bytes(b"w")
     done = run("weights", "verify", "protenix-tiny")
     assert done.code == 1 and "differs from the record" in done.out
+    assert run("weights", "verify", "demo").out.endswith("\nequals the registry\n")
+
+
+@pytest.mark.parametrize("content", [b"{}", b"PK and more", b"0123456789" * 100])
+def test_weights_verify_refuses_what_is_no_checkpoint(run: Command, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    done = run("weights", "verify", "x.pt")
+    assert done.code == 2 and done.out == f"{hashlib.sha256(content).hexdigest()}  x.pt\n"
+    assert done.err.startswith("error: x.pt: ") and len(done.err.splitlines()) == 1
 
 
 def test_weights_fetch_of_what_is_here_prints_its_place(run: Command, tmp_path: Path) -> None:
