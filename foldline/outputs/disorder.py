@@ -1,13 +1,12 @@
 """Fraction of disordered protein residues from solvent accessibility, as AlphaFold 3 reports it. Knows no confidences.
 
 Sources: AlphaFold 3, model/confidences.py:21-120 (windowed relative accessible surface and its cut-off); DSSP (Kabsch
-and Sander 1983) for radii and probe. AlphaFold 3 calls mkdssp; here the surface is biotite's with DSSP's radii.
+and Sander 1983) for radii and probe. AlphaFold 3 calls mkdssp; here DSSP's radii go into a surface of points.
 """
 
 import numpy as np
-from biotite.structure import AtomArray
-from biotite.structure.sasa import sasa
 
+from foldline.outputs.surface import accessible_surface
 from foldline.structure.atoms import Topology
 
 # Largest accessible surface per residue, Å² (Rost and Sander 1994, doi 10.1002/prot.340200303); others count as ALA.
@@ -22,7 +21,6 @@ _BACKBONE_RADII = {"N": 1.65, "CA": 1.87, "C": 1.76, "O": 1.40}
 _SIDE_CHAIN_RADIUS = 1.80
 _PROBE_RADIUS = 1.40
 _SPHERE_POINTS = 401
-_BLOCK = 128.0  # Å; biotite's grid of neighbours spans all atoms that it is given, near or far
 
 
 def fraction_disordered(topology: Topology, coordinates: np.ndarray) -> float:
@@ -50,36 +48,14 @@ def fraction_disordered(topology: Topology, coordinates: np.ndarray) -> float:
 def relative_surface(topology: Topology, coordinates: np.ndarray, atoms: np.ndarray) -> np.ndarray:
     """Accessible surface of every residue of one chain, given by its atoms, relative to the largest; at most 1, [n]."""
     names = topology.atom_name[atoms].tolist()
-    radii = np.array([_BACKBONE_RADII.get(name, _SIDE_CHAIN_RADIUS) for name in names])
-    surface = _surface(np.asarray(coordinates[atoms], np.float32), topology.element[atoms], radii)
+    radii = np.array([_BACKBONE_RADII.get(name, _SIDE_CHAIN_RADIUS) for name in names], np.float32)
+    surface = accessible_surface(coordinates[atoms], radii + np.float32(_PROBE_RADIUS), _SPHERE_POINTS)
     residues, index = np.unique(topology.atom_res[atoms], return_inverse=True)
     total = np.floor(np.bincount(index, weights=surface) + 0.5)  # DSSP's table holds whole Å²
     largest = [
         MAX_ACCESSIBLE_SURFACE.get(name, MAX_ACCESSIBLE_SURFACE["ALA"]) for name in topology.res_name[residues].tolist()
     ]
     return np.minimum(total / np.array(largest), 1.0)
-
-
-def _surface(xyz: np.ndarray, element: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Accessible surface of every atom, Å², one occupied block of space after another: atoms may be far apart."""
-    surface = np.zeros(len(xyz))
-    reach = 2 * (radii.max() + _PROBE_RADIUS)
-    low = xyz.min(axis=0)
-    blocks, block = np.unique(np.floor((xyz - low) / _BLOCK), axis=0, return_inverse=True)
-    for number, corner in enumerate(low + blocks * _BLOCK):
-        here = block.ravel() == number
-        near = ((xyz >= corner - reach) & (xyz <= corner + _BLOCK + reach)).all(axis=1) | here
-        molecule = AtomArray(int(near.sum()))
-        molecule.coord, molecule.element = xyz[near], element[near]
-        surface[here] = sasa(
-            molecule,
-            probe_radius=_PROBE_RADIUS,
-            atom_filter=here[near],
-            ignore_ions=False,
-            point_number=_SPHERE_POINTS,
-            vdw_radii=radii[near],
-        )[here[near]]
-    return surface
 
 
 def windowed(values: np.ndarray) -> np.ndarray:
