@@ -142,7 +142,7 @@ def _hide(
 def _within(own: np.ndarray, others: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Which points of a sphere lie in others, by their distances, bool [n]."""
     places = points * own[3] + own[:3]
-    return (_square(places[:, None] - others[:, :3]) < np.square(others[:, 3])).any(1)
+    return np.any(_square(places[:, None] - others[:, :3]) < np.square(others[:, 3]), axis=1)
 
 
 def _square(delta: np.ndarray) -> np.ndarray:
