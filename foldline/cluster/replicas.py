@@ -25,7 +25,7 @@ from foldline.engine.schedule import BUCKETS, in_order
 from foldline.errors import FoldlineError, InputError, InternalError, WorkerLost, WriteError
 from foldline.execute import Event, Progress, StopRequest, ignore
 from foldline.inputs.job import Job
-from foldline.outputs.claims import HIDDEN
+from foldline.outputs.locks import HIDDEN
 from foldline.search.ahead import JobSearch, Machines, job_search
 from foldline.search.settings import SearchSettings
 

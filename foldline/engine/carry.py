@@ -94,10 +94,14 @@ class Carrier:
         from foldline.inputs import slug
 
         def bring(some: "Sequence[Job]") -> None:
+            names = {slug(job.name): job.name for job in some}
             try:
-                self.store.bring(slug(job.name) for job in some)
+                faults = self.store.bring(names)
             except OSError as error:
                 raise WriteError(str(error)) from error
+            for name, fault in faults.items():
+                what = f"its result in the store is damaged ({fault}): the job is predicted again"
+                self._listener(Event(names[name], "plan", message=what))
 
         def one_by_one() -> "Iterator[Job]":
             for job in jobs:

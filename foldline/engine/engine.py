@@ -221,16 +221,15 @@ class Engine:
         )
 
     def writer(self, prepared: Prepared) -> "SampleWriter":
-        """What writes a job's files; the result of another run of the job is removed where that was asked for."""
+        """What writes a job's files; a result that is there stays until the new one is whole."""
         from foldline import __version__
-        from foldline.outputs.layout import PredictedJob, SampleWriter, remove_result
+        from foldline.outputs.journal import unlist
+        from foldline.outputs.layout import PredictedJob, SampleWriter
         from foldline.outputs.modelcif import Provenance
 
         directory, featurised = prepared.directory, prepared.featurised
         assert directory is not None and featurised is not None
         components = self._features().components
-        if self.config.overwrite and directory.is_dir():
-            remove_result(directory, prepared.name)
         what = PredictedJob(
             name=prepared.name,
             topology=featurised.made.topology,
@@ -239,7 +238,13 @@ class Engine:
             provenance=Provenance(__version__, self.model, self.checkpoint_sha256),
             ligands=_smiles_components(prepared.job),
         )
-        return SampleWriter(directory, what, fingerprint=prepared.fingerprint)
+        return SampleWriter(
+            directory,
+            what,
+            fingerprint=prepared.fingerprint,
+            resume=not self.config.overwrite,
+            before_swap=lambda: unlist(directory.parent, prepared.name),
+        )
 
     def identity(self) -> dict[str, object]:
         """Version, device, checkpoint and what of the configuration a record tells."""

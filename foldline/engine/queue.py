@@ -139,7 +139,9 @@ class Queue:
             note = "it was predicted by another process while this one ran"
             return [_there(prepared, _done_before(prepared, note))]
         self.claims.give_back(prepared.name)
-        return self._round([self.preparer(prepared.job)], [])
+        left: list[Prepared] = []
+        endings = self._round([self.preparer(prepared.job)], left)
+        return endings + [ending for again in left for ending in self._after_another(again)]
 
     def _round(self, members: list[Prepared], left: list[Prepared]) -> list[Ending]:
         """Jobs that share passes; those that another process is at go to `left`."""
@@ -170,13 +172,18 @@ class Queue:
             if claim is Claim.BUSY:
                 self.progress(Event(job.name, "wait", message="left to another process that is at it"))
                 return None
-            if claim is Claim.FINISHED or prepared.featurised is None:
+            if claim is Claim.FINISHED:
                 return _done_before(prepared)
+            if prepared.featurised is None:  # its result was there, and was replaced by another process since
+                self.claims.give_back(prepared.name)
+                return None
             with during("plan"):
                 if self.draws is not None and len(job.seeds) != 1:
                     what = f"recorded draws replay one seed, the job has {len(job.seeds)}"
                     raise InputError(what, path="$.modelSeeds")
             writer = None if prepared.directory is None else self.machine.writer(prepared)
+            if writer is not None and writer.remark:
+                self.progress(Event(job.name, "plan", message=writer.remark))
             return JobRun(prepared, writer, config.samples, embeddings=config.save_embeddings)
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
             return Prediction(job.name, error=as_job_error(error))

@@ -1,7 +1,7 @@
 """Which jobs of an output folder this process is at, so that several may share the folder. Knows locks and results.
 
-A claim is a lock on `<out>/.foldline/<job>.lock`. The system gives a lock back when its process ends, however it ends;
-the empty file stays, because removing a lock file that others wait for would let two in.
+A claim is a lock (`outputs.locks`). A new result that is whole, but was not in the place of the old one when its process
+was killed, is put there by whoever has the claim next.
 """
 
 import enum
@@ -13,9 +13,10 @@ from typing import Self
 
 import filelock
 
-from foldline.outputs.layout import is_finished, tidy
+from foldline.outputs.journal import unlist
+from foldline.outputs.layout import is_finished, settle, tidy
+from foldline.outputs.locks import job_lock
 
-HIDDEN = ".foldline"
 POLL_SECONDS = 0.5
 
 
@@ -40,26 +41,33 @@ class Claims:
     def take(self, name: str, fingerprint: str, *, overwrite: bool = False) -> Claim:
         """Ask for the job whose folder is `name`: it is ours from now on, or finished already, or another process's.
 
-        A job that is ours stays ours until `give_back`; one that is held by this process already is BUSY. A finished
-        result is tidied of what a killed run left.
+        A job that is ours stays ours until `give_back`; one that is held by this process already is BUSY. What a
+        killed run left of putting a result in its place is ended, and a finished result is tidied of the rest.
 
         Raises:
             OSError: the output folder cannot be written to.
         """
         if self.out is None:
             return Claim.MINE
+        out, directory = self.out, self.out / name
         if name in self._held:
             return Claim.BUSY
-        lock = job_lock(self.out, name)
+        lock = job_lock(out, name)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
             return Claim.BUSY
-        if is_finished(self.out / name, name, fingerprint):
-            tidy(self.out / name, name)
-            if not overwrite:
-                lock.release()
-                return Claim.FINISHED
+        try:
+            settle(directory, name, lambda: unlist(out, name))
+            finished = is_finished(directory, name, fingerprint)
+            if finished:
+                tidy(directory, name)
+        except BaseException:
+            lock.release()
+            raise
+        if finished and not overwrite:
+            lock.release()
+            return Claim.FINISHED
         self._held[name] = lock
         return Claim.MINE
 
@@ -88,15 +96,3 @@ class Claims:
     ) -> None:
         for name in list(self._held):
             self.give_back(name)
-
-
-def job_lock(out: Path, name: str) -> filelock.BaseFileLock:
-    """The lock of a job, or of the folder's lists. It may be taken in one thread and given back in another."""
-    folder = out / HIDDEN
-    folder.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(folder / f"{name}.lock", thread_local=False)
-
-
-def lists_lock(out: Path) -> filelock.BaseFileLock:
-    """The lock of the folder's lists of results and failures; no job's folder starts with a dot."""
-    return job_lock(out, ".lists")

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foldline.errors import FoldlineError, InputError, InternalError
-from foldline.outputs.claims import lists_lock
-from foldline.outputs.layout import record_of, write_atomically
+from foldline.outputs.layout import has_result, record_of, write_atomically
+from foldline.outputs.locks import lists_lock
 
 RESULTS, FAILED, RETRY = LISTS = ("results.jsonl", "failed.jsonl", "failed_jobs.json")
 # What a line of results.jsonl takes from the record of the run.
@@ -52,30 +52,33 @@ class _Lines:
     lines: dict[str, dict] = field(default_factory=dict)
     replaced: int = 0
     _state: tuple[int, int] = (0, 0)  # inode, and bytes read of it
+    _last: bytes = b""  # the last line read, by which a new file with the inode of an old one is told from it
 
     def read(self) -> None:
         """Take in what was added since; cut off half a line at the end."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
-            self.lines, self.replaced, self._state = {}, 0, (0, 0)
+            self.lines, self.replaced, self._state, self._last = {}, 0, (0, 0), b""
             return
         start = self._state[1]
-        if found.st_ino != self._state[0] or found.st_size < start:
-            self.lines, self.replaced, start = {}, 0, 0
         with self.path.open("rb") as file:
+            file.seek(start - len(self._last))
+            if found.st_ino != self._state[0] or file.read(len(self._last)) != self._last:
+                self.lines, self.replaced, self._last, start = {}, 0, b"", 0
             file.seek(start)
             added = file.read()
         whole = added[: added.rfind(b"\n") + 1]
         if len(whole) < len(added):
             os.truncate(self.path, start + len(whole))
-        for line in whole.splitlines():
+        for line in whole.splitlines(keepends=True):
             record = _parsed(line)
             if record:
                 self.replaced += self.lines.pop(self.key(record), None) is not None
                 self.lines[self.key(record)] = record
             else:
                 self.replaced += 1
+            self._last = line
         self._state = (found.st_ino, start + len(whole))
 
     def put(self, record: dict) -> None:
@@ -98,8 +101,17 @@ class _Lines:
         """Write the file anew where it holds what was replaced."""
         if self.replaced:
             write_atomically(self.path, map(_line, self.lines.values()))
-            self._state = (0, 0)
+            self._state, self._last = (0, 0), b""
             self.read()
+
+
+def unlist(out: Path, directory: str) -> None:
+    """Take a job off the list of results, for the time in which its result is replaced by another one."""
+    if (out / RESULTS).is_file():
+        with lists_lock(out):
+            lines = _results(out)
+            lines.read()
+            lines.drop([directory])
 
 
 class Journal:
@@ -107,7 +119,7 @@ class Journal:
 
     def __init__(self, out: Path) -> None:
         self.out = Path(out)
-        self._results = _Lines(self.out / RESULTS, lambda record: str(record["directory"]))
+        self._results = _results(self.out)
         self._failed = _Lines(self.out / FAILED, _failure_key)
         self._retry: dict[str, str] = {}
 
@@ -124,7 +136,7 @@ class Journal:
             self._failed.drop(
                 key
                 for key, line in self._failed.lines.items()
-                if (line["source"] in sources if line["job"] is None else line["directory"] in self._results.lines)
+                if (line["source"] in sources if line["job"] is None else self._is_finished_since(line))
             )
 
     def unreadable(self, fault: InputError) -> None:
@@ -171,11 +183,18 @@ class Journal:
     def _fail(self, line: dict[str, object]) -> None:
         with lists_lock(self.out):
             self._failed.read()
+            self._results.read()
+            name = str(line["directory"])
+            if line["job"] is not None and not has_result(self.out / name, name):
+                self._results.drop([name])
+            if line["job"] is not None and name in self._results.lines:
+                line["earlier_result"] = self._results.lines[name].get("fingerprint", "")
             self._failed.put(line)
-            directory = line["directory"]
-            if directory is not None and not record_of(self.out / str(directory), str(directory)):
-                self._results.read()
-                self._results.drop([str(directory)])
+
+    def _is_finished_since(self, line: dict) -> bool:
+        """Whether a job that failed has a result that it had not then."""
+        found = self._results.lines.get(line["directory"])
+        return found is not None and found.get("fingerprint", "") != line.get("earlier_result")
 
 
 def result_line(job: str, directory: str, record: dict) -> dict[str, object]:
@@ -196,6 +215,10 @@ def failure_line(
     if isinstance(error, InternalError):
         line["details"] = error.details
     return line
+
+
+def _results(out: Path) -> _Lines:
+    return _Lines(out / RESULTS, lambda record: str(record["directory"]))
 
 
 def _failure_key(line: dict) -> str:

@@ -3,16 +3,20 @@
     <job>/seed-S_sample-N/<job>_seed-S_sample-N_{model.cif,confidences.json,summary_confidences.json}   as they come
     <job>/<job>_{model.cif,confidences.json,summary_confidences.json,data.json,ranking_scores.csv,run.json}   at the end
 
-Every file is written beside its place and renamed into it. Source: AlphaFold 3, run_alphafold.py:661-731.
+Every file is written beside its place and renamed into it. Where a result lies already, the new one is made whole in
+<job>/.<job>_next/ and then put in its place (`settle`). Source: AlphaFold 3, run_alphafold.py:661-731.
 """
 
 import csv
 import io
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +34,7 @@ from foldline.tensors.results import Embeddings, Samples
 PARTS = ("model.cif", "confidences.json", "summary_confidences.json")
 TOP_PARTS = (*PARTS, "data.json", "ranking_scores.csv", "run.json")
 _MADE_FROM_IT = ("report.html", "plddt.png", "msa.png")  # by foldline report; stale when the result goes
+_RANKED = re.compile(rb"^(-?\d+),(\d+),", re.MULTILINE)
 _COPY_BYTES = 1 << 22
 
 
@@ -68,22 +73,46 @@ class SampleWriter:
     """Writes a job's samples as they come and its top-level files at the end.
 
     With a `fingerprint` (a hash of all that decides the result), samples that an interrupted run with the same
-    fingerprint finished are kept and listed in `written`; files of any other run of this job are removed first.
+    fingerprint finished are kept and listed in `written`; unfinished ones of any other run of this job are removed. A
+    result that is there stays until `finish` has made the new one whole.
     """
 
-    def __init__(self, directory: Path, job: PredictedJob, *, fingerprint: str = "") -> None:
-        """`directory` is the job's own folder; it is made when it does not exist."""
+    def __init__(
+        self,
+        directory: Path,
+        job: PredictedJob,
+        *,
+        fingerprint: str = "",
+        resume: bool = True,
+        before_swap: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Look at what is there.
+
+        Args:
+            directory: the job's own folder; it is made when it does not exist.
+            job: what the files say besides numbers.
+            fingerprint: hash of all that decides the result.
+            resume: go on with what an interrupted run has finished.
+            before_swap: called before an old result goes.
+        """
         self.directory, self.job, self.fingerprint = Path(directory), job, fingerprint
+        self._before_swap = before_swap
         self._model_writer = ModelWriter(job.topology, job.components, name=job.name, provenance=job.provenance)
         self._stereocentres = stereocentres(
             job.topology, lambda code: job.ligands.get(code) or job.components.get(code)
         )
-        self._journal = progress_file(self.directory, job.name)
+        settle(self.directory, job.name, before_swap)
+        self.remark = _remark(self.directory, job.name, fingerprint)  # on the result that is there; "" where none is
+        replaces, following = record_file(self.directory, job.name).is_file(), next_folder(self.directory, job.name)
+        self._place = following if replaces else self.directory  # where files are written
+        self._journal = progress_file(self._place, job.name)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.written: list[WrittenSample] = self._resumed()
-        if not self.written:
+        self.written: list[WrittenSample] = self._resumed() if resume else []
+        if following.is_dir() and not (replaces and self.written):
+            shutil.rmtree(following)
+        if not replaces and not self.written:
             remove_result(self.directory, job.name)
-        _remove_scratch(self.directory, job.name)
+        _remove_scratch(self._place, job.name)
 
     def is_written(self, seed: int, sample: int) -> bool:
         """Whether this sample is on disk."""
@@ -112,7 +141,7 @@ class SampleWriter:
             return record
         job = self.job
         stem = self._stem(record)
-        stem.parent.mkdir(exist_ok=True)
+        stem.parent.mkdir(parents=True, exist_ok=True)
         model = self._model_writer.text(coordinates, confidences.atom_plddt)
         summary = summary_json(job.topology, confidences, fraction_disordered(job.topology, coordinates))
         arrays = confidences_json(job.topology, job.atom_to_token, confidences, samples.contact_probs)
@@ -127,7 +156,7 @@ class SampleWriter:
     def write_embeddings(self, seed: int, embeddings: Embeddings) -> Path:
         """`seed-S_embeddings/<job>_seed-S_embeddings.npz` with AlphaFold 3's two float16 arrays."""
         path = self._embeddings(seed)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -142,24 +171,35 @@ class SampleWriter:
         return max(self.written, key=lambda record: record.ranking_score)
 
     def finish(self, data_json: str, run: Mapping[str, object], seeds: Iterable[int] = ()) -> WrittenSample:
-        """Write the top-level files, `<job>_run.json` last, and return the best sample.
+        """Write the top-level files, `<job>_run.json` last, and return the best sample; an old result goes then.
 
         `seeds` is the job's order of seeds for the ranking table (default: the order of writing). `run` is written as
-        it is, with the best sample and the fingerprint added.
+        it is, with the best sample, the fingerprint and the bytes of all other files added.
         """
         assert self.written, "no sample was written"
         order = {seed: place for place, seed in enumerate(seeds)}
         self.written.sort(key=lambda record: (order.get(record.seed, len(order)), record.sample) if order else (0, 0))
         best = self.best()
-        top = self.directory / self.job.name
+        top = self._place / self.job.name
         for part in PARTS:
             write_atomically(Path(f"{top}_{part}"), _pieces(Path(f"{self._stem(best)}_{part}")))
         write_atomically(Path(f"{top}_data.json"), [data_json.encode()])
         write_atomically(Path(f"{top}_ranking_scores.csv"), [ranking_csv(self.written)])
         record = dict(run) | {"best": _score(best), "stereocentres": self._stereo(), "fingerprint": self.fingerprint}
+        record["files"] = self._sizes()
         write_atomically(Path(f"{top}_run.json"), [json.dumps(record, indent=1, allow_nan=False).encode()])
         self._journal.unlink(missing_ok=True)
+        settle(self.directory, self.job.name, self._before_swap)
         return best
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of all files of the result but the record."""
+        top = self._place / self.job.name
+        paths = [Path(f"{top}_{part}") for part in TOP_PARTS if part != "run.json"]
+        paths += [Path(f"{self._stem(record)}_{part}") for record in self.written for part in PARTS]
+        arrays = [self._embeddings(seed) for seed in dict.fromkeys(record.seed for record in self.written)]
+        paths += [path for path in arrays if path.is_file()]
+        return {path.relative_to(self._place).as_posix(): path.stat().st_size for path in paths}
 
     def _stereo(self) -> dict[str, object]:
         """How many stereocentres there are, and which are inverted in which samples."""
@@ -167,10 +207,10 @@ class SampleWriter:
         return {"count": len(self._stereocentres.names), "inverted": found}
 
     def _embeddings(self, seed: int) -> Path:
-        return self.directory / f"seed-{seed}_embeddings" / f"{self.job.name}_seed-{seed}_embeddings.npz"
+        return self._place / f"seed-{seed}_embeddings" / f"{self.job.name}_seed-{seed}_embeddings.npz"
 
     def _stem(self, record: WrittenSample) -> Path:
-        return self.directory / record.folder / f"{self.job.name}_{record.folder}"
+        return self._place / record.folder / f"{self.job.name}_{record.folder}"
 
     def _resumed(self) -> list[WrittenSample]:
         """Samples of an interrupted run with this fingerprint whose files are all there."""
@@ -207,15 +247,56 @@ def is_finished(directory: Path, name: str, fingerprint: str) -> bool:
     """Whether a whole result with this fingerprint lies in the folder, or in the store that the folder works for."""
     if not fingerprint:
         return False
-    of_store = read_object(stored_mark(directory, name)).get("fingerprint") == fingerprint
-    return of_store or (
-        read_object(record_file(directory, name)).get("fingerprint") == fingerprint and is_whole(directory, name)
-    )
+    if read_object(stored_mark(directory, name)).get("fingerprint") == fingerprint:
+        return True
+    if following := next_record(directory, name):
+        return following.get("fingerprint") == fingerprint
+    return read_object(record_file(directory, name)).get("fingerprint") == fingerprint and is_whole(directory, name)
 
 
 def is_whole(directory: Path, name: str) -> bool:
-    """Whether the folder has every file of a result that is at its top."""
-    return all((Path(directory) / f"{name}_{part}").is_file() for part in TOP_PARTS)
+    """Whether the folder has every file of a result, as long as it was when the result was made."""
+    return not damage(directory, name)
+
+
+def has_result(directory: Path, name: str) -> bool:
+    """Whether a result of this job is whole, here or in the store that the folder works for."""
+    return bool(read_object(stored_mark(directory, name))) or is_whole(directory, name)
+
+
+def damage(directory: Path, name: str) -> str:
+    """What is wrong with the files of the result in a folder, in a few words that name one; "": it is whole."""
+
+    def size_of(file: str) -> int | None:
+        path = Path(directory) / file
+        return path.stat().st_size if path.is_file() else None
+
+    last, table = record_file(directory, name), Path(directory) / f"{name}_ranking_scores.csv"
+    record = read_object(last)
+    if not record:
+        return f"{last.name} {'cannot be read' if last.is_file() else 'is missing'}"
+    return damage_among(name, record, size_of, table.read_bytes() if "files" not in record and table.is_file() else b"")
+
+
+def damage_among(name: str, record: Mapping, size_of: Callable[[str], int | None], table: bytes = b"") -> str:
+    """The same for files wherever they are.
+
+    Args:
+        name: the job's file-safe name.
+        record: that of the result.
+        size_of: bytes of a file that is there, None for others.
+        table: the ranking table, by which records of older versions, which tell no sizes, are judged.
+    """
+    tops = [f"{name}_{part}" for part in TOP_PARTS]
+    folders = [f"seed-{seed.decode()}_sample-{sample.decode()}" for seed, sample in _RANKED.findall(table)]
+    samples = [f"{folder}/{name}_{folder}_{part}" for folder in folders for part in PARTS]
+    for file, size in (dict.fromkeys(tops + samples) | record.get("files", {})).items():
+        found = size_of(file)
+        if found is None:
+            return f"{file} is missing"
+        if size is not None and found != size:
+            return f"{file} has {found} bytes, {size} were written"
+    return ""
 
 
 def record_file(directory: Path, name: str) -> Path:
@@ -231,6 +312,27 @@ def progress_file(directory: Path, name: str) -> Path:
 def stored_mark(directory: Path, name: str) -> Path:
     """A copy of the record of a whole result that lies in a store (`outputs.stored`)."""
     return Path(directory) / f".{name}_stored.json"
+
+
+def next_folder(directory: Path, name: str) -> Path:
+    """Where a new result is made while the old one is there."""
+    return Path(directory) / f".{name}_next"
+
+
+def next_record(directory: Path, name: str) -> dict:
+    """The record of a new result that is whole and not, or only in part, in its place; {} where there is none.
+
+    Files are put in their place after the old record is removed.
+    """
+    directory, following = Path(directory), next_folder(directory, name)
+    record = read_object(record_file(following, name))
+    begun = not record_file(directory, name).is_file()
+
+    def size_of(file: str) -> int | None:
+        places = (following / file, directory / file) if begun and is_of_result(name, file) else (following / file,)
+        return next((path.stat().st_size for path in places if path.is_file()), None)
+
+    return {} if "files" not in record or damage_among(name, record, size_of) else record
 
 
 def record_of(directory: Path, name: str) -> dict:
@@ -249,25 +351,78 @@ def is_of_result(name: str, file: str) -> bool:
     return pictures or last in tops
 
 
+def settle(directory: Path, name: str, before_swap: Callable[[], None] = lambda: None) -> None:
+    """Put a new result that is whole in the place of the old one; nothing happens where there is none.
+
+    A kill at any moment leaves what the next call ends: the old record goes first, the new one comes last, and files
+    are only removed when all new ones are in their place. Files that are of no result stay.
+
+    Raises:
+        OSError: it cannot be done; a later call goes on with it.
+    """
+    directory, following = Path(directory), next_folder(directory, name)
+    record = next_record(directory, name)
+    if not record:
+        return
+    before_swap()
+    record_file(directory, name).unlink(missing_ok=True)
+    for file in filter(lambda file: is_of_result(name, file) and (following / file).is_file(), record["files"]):
+        (directory / file).parent.mkdir(exist_ok=True)
+        (following / file).replace(directory / file)
+    for path in _files_of_result(directory, name):
+        if path.relative_to(directory).as_posix() not in record["files"]:
+            path.unlink(missing_ok=True)
+    _remove_scratch(directory, name)
+    _remove_empty(directory)
+    record_file(following, name).replace(record_file(directory, name))
+    shutil.rmtree(following)
+
+
 def tidy(directory: Path, name: str) -> None:
-    """Remove from a whole result what a run that was killed at its very end left beside it."""
+    """Remove from a whole result what a run that was killed, at its very end or while replacing it, left beside it."""
     progress_file(directory, name).unlink(missing_ok=True)
     _remove_scratch(Path(directory), name)
+    if next_folder(directory, name).is_dir():
+        shutil.rmtree(next_folder(directory, name))
 
 
 def remove_result(directory: Path, name: str) -> None:
     """Remove every file that a result of this job has in its folder, and nothing else."""
     directory = Path(directory)
-    folders = [folder for folder in directory.glob("seed-*_*") if folder.is_dir()]
-    found = [path for folder in (directory, *folders) for path in folder.glob("*") if not path.is_dir()]
-    doomed = [path for path in found if is_of_result(name, path.relative_to(directory).as_posix())]
+    doomed = _files_of_result(directory, name)
     doomed.sort(key=lambda path: not path.name.endswith("_run.json"))  # the mark of a whole result goes first
     for path in doomed:
         path.unlink(missing_ok=True)
     _remove_scratch(directory, name)
-    for folder in folders:
-        if not any(folder.iterdir()):
+    _remove_empty(directory)
+
+
+def _files_of_result(directory: Path, name: str) -> list[Path]:
+    folders = [folder for folder in directory.glob("seed-*_*") if folder.is_dir()]
+    found = [path for folder in (directory, *folders) for path in folder.glob("*") if not path.is_dir()]
+    return [path for path in found if is_of_result(name, path.relative_to(directory).as_posix())]
+
+
+def _remove_empty(directory: Path) -> None:
+    for folder in directory.glob("seed-*_*"):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _remark(directory: Path, name: str, fingerprint: str) -> str:
+    """What is to be said of the result that a new run finds."""
+    last, again = record_file(directory, name), "the job is predicted again"
+    if last.is_file():
+        fault, is_same = damage(directory, name), read_object(last).get("fingerprint", fingerprint) == fingerprint
+        if fault and is_same:
+            return f"its result is damaged ({fault}): {again}"
+        made = datetime.fromtimestamp(last.stat().st_mtime)
+        return f"replaces the result of {made:%Y-%m-%d %H:%M}, which stays until the new one is whole"
+    if read_object(stored_mark(directory, name)):
+        return "replaces the result that is in the store, which stays until the new one is whole"
+    if (Path(directory) / f"{name}_data.json").is_file() and not progress_file(directory, name).is_file():
+        return f"its result is damaged ({last.name} is missing): {again}"
+    return ""
 
 
 def _remove_scratch(directory: Path, name: str) -> None:

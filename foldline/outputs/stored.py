@@ -16,20 +16,22 @@ from typing import Self
 import filelock
 
 from foldline import remote
-from foldline.outputs.claims import job_lock
 from foldline.outputs.journal import LISTS
 from foldline.outputs.layout import (
     PARTS,
     TOP_PARTS,
+    damage_among,
     is_of_result,
     is_whole,
     progress_file,
     read_object,
     record_file,
     remove_result,
+    settle,
     stored_mark,
     write_atomically,
 )
+from foldline.outputs.locks import job_lock
 from foldline.outputs.workplace import Workplace
 from foldline.remote import RemoteError
 
@@ -66,11 +68,16 @@ class StoredResults:
         """Where the files of the job whose folder is `name` are or will be."""
         return f"{self.url}/{name}"
 
-    def bring(self, names: Iterable[str]) -> None:
-        """Note which jobs are done in the store, and have the samples of those that are half done there."""
+    def bring(self, names: Iterable[str]) -> dict[str, str]:
+        """Note which jobs are done in the store, and have the samples of those that are half done there.
+
+        Returns:
+            By the names of jobs whose result there is damaged: what is wrong with it, in a few words.
+        """
         names = list(names)
         known = remote.listed(self.url) if len(names) > MANY else set(names)
-        list(self._pool.map(lambda name: self._bring(name, is_there=name in known), names))
+        faults = self._pool.map(lambda name: self._bring(name, is_there=name in known), names)
+        return {name: fault for name, fault in zip(names, faults, strict=True) if fault}
 
     def url_if_away(self, name: str) -> str | None:
         """The URL of a job whose result is in the store and not here."""
@@ -91,6 +98,7 @@ class StoredResults:
             return bool(record) and fingerprint in ("", record.get("fingerprint"))
 
         with self._alone(name):
+            settle(directory, name)
             if not is_made and is_meant(read_object(stored_mark(directory, name))):
                 remove_result(directory, name)
                 return
@@ -145,28 +153,34 @@ class StoredResults:
                     remote.write(path, self.url_of(name))
                 path.unlink(missing_ok=True)
 
-    def _bring(self, name: str, *, is_there: bool) -> None:
-        """Leaves a job alone that another process is at, and takes samples where there are none of this machine's."""
+    def _bring(self, name: str, *, is_there: bool) -> str:
+        """Leaves a job alone that another process is at, and takes samples where there are none of this machine's.
+
+        Returns:
+            What is wrong with the result in the store.
+        """
         lock = job_lock(self.folder, name)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            return
+            return ""
         try:
             there, directory = remote.files(self.url_of(name)) if is_there else {}, self.folder / name
+            settle(directory, name)
             mark, last = stored_mark(directory, name), record_file(directory, name)
-            whole = all(f"{name}_{part}" in there for part in TOP_PARTS)
-            record = remote.content(f"{self.url_of(name)}/{last.name}") if whole else None
-            if record is not None:
+            record = remote.content(f"{self.url_of(name)}/{last.name}") if last.name in there else None
+            fault = "" if record is None else _fault(name, record, there)
+            if record is not None and not fault:
                 directory.mkdir(exist_ok=True)
                 write_atomically(mark, [record])
                 if last.is_file() and last.read_bytes() == record:  # a run was killed before it removed them
                     remove_result(directory, name)
-                return
+                return ""
             mark.unlink(missing_ok=True)
             journal = progress_file(directory, name)
             if journal.name in there and not journal.is_file() and not last.is_file():
                 self._bring_samples(name, there)
+            return fault
         finally:
             lock.release()
 
@@ -248,6 +262,16 @@ class StoredResults:
             yield
         finally:
             lock.release()
+
+
+def _fault(name: str, record: bytes, there: dict[str, int]) -> str:
+    """What is wrong with a result in the store; where stores tell no sizes, only that files are there counts."""
+    try:
+        about = json.loads(record)
+        sizes = there if any(there.values()) else there | about.get("files", {})
+        return damage_among(name, about, lambda file: sizes[file] if file in there else None)
+    except (ValueError, TypeError, AttributeError):
+        return f"{name}_run.json cannot be read"
 
 
 def _stems(name: str, progress: dict) -> list[str]:

@@ -17,8 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from foldline.outputs.claims import HIDDEN
-from foldline.outputs.layout import is_whole, progress_file, read_object, record_file, stored_mark, write_atomically
+from foldline.outputs.layout import (
+    is_whole,
+    next_folder,
+    next_record,
+    progress_file,
+    read_object,
+    record_file,
+    stored_mark,
+    write_atomically,
+)
+from foldline.outputs.locks import HIDDEN
 
 _ABOUT, _USERS = "place.json", "users"
 
@@ -95,8 +104,8 @@ def _looked_at(folder: Path) -> Left:
         with contextlib.suppress(OSError):  # somebody may be at work here
             stats.append(path.stat())
     jobs = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != HIDDEN)
-    whole = tuple(job.name for job in jobs if _is_here(job) and is_whole(job, job.name))
-    started = tuple(job.name for job in jobs if progress_file(job, job.name).is_file() and job.name not in whole)
+    whole = tuple(job.name for job in jobs if _is_here(job) and is_whole(job, job.name) or next_record(job, job.name))
+    started = tuple(job.name for job in jobs if _is_begun(job) and job.name not in whole)
     try:
         _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB).close()
         busy = False
@@ -111,6 +120,11 @@ def _is_here(directory: Path) -> bool:
     """Whether a job's folder has a result that is not the one in the store."""
     record = read_object(record_file(directory, directory.name))
     return bool(record) and record != read_object(stored_mark(directory, directory.name))
+
+
+def _is_begun(directory: Path) -> bool:
+    name = directory.name
+    return any(progress_file(place, name).is_file() for place in (directory, next_folder(directory, name)))
 
 
 def _sweep(folder: Path) -> None:

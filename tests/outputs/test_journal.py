@@ -11,7 +11,8 @@ import pytest
 
 from foldline.errors import DoesNotFit, InputError, InternalError, NonFiniteOutput
 from foldline.inputs import read_jobs
-from foldline.outputs.journal import FAILED, RESULTS, RETRY, Journal
+from foldline.outputs.journal import FAILED, RESULTS, RETRY, Journal, unlist
+from foldline.outputs.layout import TOP_PARTS
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_FIT = DoesNotFit(9, 2**31, 2**30, "use another")
@@ -29,8 +30,10 @@ def job_json(name: str) -> str:
 
 
 def finish(journal: Journal, name: str, fingerprint: str = "f", **more: object) -> None:
-    """A job's record, and the news of it."""
+    """A job's files, and the news of them."""
     (journal.out / name).mkdir(exist_ok=True)
+    for part in TOP_PARTS:
+        (journal.out / name / f"{name}_{part}").write_text("")
     record = {"n_token": 7, "fingerprint": fingerprint, "best": {"seed": 1, "sample": 2, "ranking_score": 0.5}} | more
     (journal.out / name / f"{name}_run.json").write_text(json.dumps(record))
     journal.finished(f"the {name}", name)
@@ -121,12 +124,47 @@ def test_the_failed_can_be_tried_again_and_are_forgotten_when_finished(journal: 
 
 
 def test_a_failure_takes_the_line_of_a_result_that_is_gone(journal: Journal) -> None:
-    finish(journal, "a")
-    finish(journal, "b")
+    for name in "abc":
+        finish(journal, name)
     (journal.out / "a" / "a_run.json").unlink()
-    fail(journal, "a")
-    fail(journal, "b")
+    (journal.out / "c" / "c_model.cif").unlink()
+    for name in "abc":
+        fail(journal, name)
     assert [line["directory"] for line in lines(journal.out / RESULTS)] == ["b"]
+
+
+def test_a_failure_beside_an_earlier_result_is_kept_until_there_is_a_new_one(journal: Journal) -> None:
+    """Both lists have the job: its earlier result stays where it is."""
+    finish(journal, "a", "old")
+    fail(journal, "a")
+    journal.close()
+    assert [line["earlier_result"] for line in lines(journal.out / FAILED)] == ["old"]
+    again = Journal(journal.out)
+    again.begin([])
+    again.close()
+    assert [line["job"] for line in lines(journal.out / FAILED)] == ["the a"] and (journal.out / RETRY).exists()
+    line = lines(journal.out / RESULTS)[0] | {"fingerprint": "new"}
+    (journal.out / RESULTS).write_text(json.dumps(line) + "\n")  # killed between the one list and the other
+    again = Journal(journal.out)
+    again.begin([])
+    again.close()
+    assert lines(journal.out / FAILED) == [] and not (journal.out / RETRY).exists()
+
+
+def test_a_job_that_is_taken_off_the_list_by_another(journal: Journal) -> None:
+    """A list is read anew when it is another file, be that of the same number and longer."""
+    for name in "abc":
+        finish(journal, name)
+    journal._results.read()
+    unlist(journal.out, "b")
+    unlist(journal.out, "nowhere")
+    finish(journal, "a", "g")
+    assert [line["directory"] for line in lines(journal.out / RESULTS)] == ["c", "a"]
+    path = journal.out / RESULTS
+    text = path.read_text().replace('"directory": "c"', '"directory": "d"') + path.read_text()
+    path.write_text(text.splitlines()[0].replace("the c", "the longer d") + "\n" + text.splitlines()[-1] + "\n")
+    journal._results.read()
+    assert sorted(journal._results.lines) == ["a", "d"]
 
 
 def test_faults_of_files_are_forgotten_when_the_files_are_read_anew(journal: Journal) -> None:

@@ -1,7 +1,11 @@
 """The output folder: names, order, atomic files, streaming and resuming, refusals."""
 
 import csv
+import itertools
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,9 +17,12 @@ import numpy as np
 import pytest
 
 from foldline.errors import InputError, NonFiniteOutput
+from foldline.outputs.claims import Claim, Claims
+from foldline.outputs.journal import Journal, unlist
 from foldline.outputs.layout import (
     PredictedJob,
     SampleWriter,
+    damage,
     is_finished,
     remove_result,
     tidy,
@@ -36,6 +43,12 @@ def small(jobs: dict[str, PredictedJob]) -> PredictedJob:
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What a reader sees: all files but hidden ones."""
+    shown = [name for name in files(folder) if not any(part.startswith(".") for part in Path(name).parts)]
+    return {name: (folder / name).read_bytes() for name in shown}
 
 
 def expected_files(name: str, samples: list[tuple[int, int]]) -> set[str]:
@@ -65,6 +78,7 @@ def test_whole_result(small: PredictedJob, random_samples: RandomSamples, tmp_pa
         "best": {"seed": best.seed, "sample": best.sample, "ranking_score": best.ranking_score},
         "stereocentres": {"count": 0, "inverted": []},
         "fingerprint": "",
+        "files": {name: (folder / name).stat().st_size for name in files(folder) - {f"{small.name}_run.json"}},
     }
     summary = json.loads((folder / f"{small.name}_summary_confidences.json").read_text())
     assert summary["ranking_score"] == round(best.ranking_score, 2)
@@ -194,10 +208,167 @@ def test_another_run_replaces_the_result_and_nothing_else(
     first.finish("{}", {})
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "seed-1_sample-0" / "mine.pml").write_text("mine")
-    SampleWriter(tmp_path, small, fingerprint="g")
-    assert files(tmp_path) == {"notes.txt", "seed-1_sample-0/mine.pml"}
+    (tmp_path / f"{small.name}_report.html").write_text("of the old one")
+    old = contents(tmp_path)
+    second = SampleWriter(tmp_path, small, fingerprint="g")
+    assert second.remark.startswith("replaces the result of 20") and contents(tmp_path) == old
+    second.write(random_samples(small.topology, 7, 1))
+    assert contents(tmp_path).items() > old.items() and is_finished(tmp_path, small.name, "f")
+    second.finish("{}", {})
+    mine = {"notes.txt", "seed-1_sample-0/mine.pml"}
+    assert files(tmp_path) == expected_files(small.name, [(7, 0)]) | mine
     assert not (tmp_path / "seed-1_sample-1").exists() and not (tmp_path / "seed-1_embeddings").exists()
+    assert is_finished(tmp_path, small.name, "g")
+    remove_result(tmp_path, small.name)
+    assert files(tmp_path) == mine
     remove_result(tmp_path / "nowhere", small.name)
+
+
+def test_a_replacing_run_goes_on_and_another_one_does_not(
+    small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
+) -> None:
+    one, two, three = (random_samples(small.topology, seed, 1) for seed in (1, 2, 3))
+    write_prediction(tmp_path, small, [one], "{}", {})
+    old = contents(tmp_path)
+    SampleWriter(tmp_path, small, fingerprint="g").write(two)
+    assert SampleWriter(tmp_path, small, fingerprint="g").is_written(2, 0)
+    assert not SampleWriter(tmp_path, small, fingerprint="h").is_written(2, 0)
+    assert contents(tmp_path) == old, "what was half done with other options is gone"
+    SampleWriter(tmp_path, small, fingerprint="g").write(two)
+    assert not SampleWriter(tmp_path, small, fingerprint="g", resume=False).is_written(2, 0)
+    SampleWriter(tmp_path, small, fingerprint="g").write(two)
+    tidy(tmp_path, small.name)
+    assert contents(tmp_path) == old, "the old result is what is wanted"
+    SampleWriter(tmp_path, small, fingerprint="g").write(two)
+    again = SampleWriter(tmp_path, small, fingerprint="g")
+    again.write(three)
+    again.finish("{}", {})
+    assert files(tmp_path) == expected_files(small.name, [(2, 0), (3, 0)])
+
+
+@pytest.mark.parametrize("part", ["model.cif", "data.json", "ranking_scores.csv", "run.json", "sample", "embeddings"])
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_damaged_result_is_not_finished(
+    part: str, how: str, small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
+) -> None:
+    """It is named, and stays until it is made again."""
+    samples = random_samples(small.topology, 1, 2)
+    writer = SampleWriter(tmp_path, small, fingerprint="f")
+    writer.write(samples)
+    writer.write_embeddings(1, _embeddings(samples))
+    writer.finish("{}", {})
+    old = contents(tmp_path)
+    name = f"{small.name}_{part}"
+    if part == "sample":
+        name = f"seed-1_sample-1/{small.name}_seed-1_sample-1_confidences.json"
+    elif part == "embeddings":
+        name = f"seed-1_embeddings/{small.name}_seed-1_embeddings.npz"
+    assert damage(tmp_path, small.name) == "" and is_finished(tmp_path, small.name, "f")
+    (tmp_path / name).unlink() if how == "gone" else (tmp_path / name).write_bytes(old[name][:-1])
+    assert not is_finished(tmp_path, small.name, "f")
+    says = {"gone": " is missing", "cut": f" has {len(old[name]) - 1} bytes, {len(old[name])} were written"}[how]
+    says = f"{name}{' cannot be read' if (part, how) == ('run.json', 'cut') else says}"
+    assert damage(tmp_path, small.name) == says
+    again = SampleWriter(tmp_path, small, fingerprint="f")
+    assert again.remark == f"its result is damaged ({says}): the job is predicted again" and again.written == []
+    again.write(samples)
+    again.write_embeddings(1, _embeddings(samples))
+    again.finish("{}", {})
+    assert contents(tmp_path) == old
+
+
+def test_records_without_sizes(small: PredictedJob, random_samples: RandomSamples, tmp_path: Path) -> None:
+    """Of older versions: all files of the ranking table's samples have to be there."""
+    writer = SampleWriter(tmp_path, small, fingerprint="f")
+    writer.write(random_samples(small.topology, 1, 2))
+    writer.finish("{}", {})
+    path = tmp_path / f"{small.name}_run.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "files"}))
+    model = tmp_path / f"{small.name}_model.cif"
+    model.write_bytes(model.read_bytes()[:-9])
+    assert is_finished(tmp_path, small.name, "f")
+    sample = f"seed-1_sample-1/{small.name}_seed-1_sample-1_model.cif"
+    (tmp_path / sample).unlink()
+    assert damage(tmp_path, small.name) == f"{sample} is missing" and not is_finished(tmp_path, small.name, "f")
+
+
+CHANGES = ("replace", "rename", "unlink", "mkdir", "rmdir")  # of os: all ways in which names come and go
+
+
+def killed_at(number: int, what: Callable[[], None]) -> bool:
+    """Whether `what`, in a process of its own, was killed before its `number`th change of a name in a folder."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    try:
+        count = itertools.count(1)
+
+        def counted(change: Callable[..., None]) -> Callable[..., None]:
+            def call(*words: object, **more: object) -> None:
+                if next(count) == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                change(*words, **more)
+
+            return call
+
+        for name in CHANGES:
+            setattr(os, name, counted(getattr(os, name)))
+        what()
+        os._exit(0)
+    finally:
+        os._exit(9)
+
+
+def test_a_kill_at_any_moment_of_a_swap_leaves_one_result_whole(
+    small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
+) -> None:
+    """The old one, or the new one, or what the next run ends without predicting anything; never a mixture that counts.
+
+    The job is on the list of results as long as a record is there, and not while none is.
+    """
+    name, out = small.name, tmp_path / "out"
+    folder, new = out / name, tmp_path / "new" / name
+    listed = out / "results.jsonl"
+    one, two = (random_samples(small.topology, seed, 2) for seed in (1, 2))
+
+    def write(place: Path, fingerprint: str, samples: Samples) -> None:
+        writer = SampleWriter(place, small, fingerprint=fingerprint, before_swap=lambda: unlist(out, name))
+        writer.write(samples)
+        writer.write_embeddings(samples.seed, _embeddings(samples))
+        writer.finish("{}", {})
+
+    write(new, "g", two)
+    wanted, states = contents(new), set()
+    for number in itertools.count(1):
+        shutil.rmtree(out, ignore_errors=True)
+        write(folder, "f", one)
+        (folder / "notes.txt").write_text("mine")
+        (folder / f"{name}_report.html").write_text("of the old one")
+        old = contents(folder)
+        Journal(out).finished(name, name)
+        if not killed_at(number, lambda: write(folder, "g", two)):
+            break
+        after, lines = contents(folder), listed.read_text().splitlines()
+        has_record = f"{name}_run.json" in after
+        state = "old" if after == old else "new" if has_record else "between"
+        assert state != "new" or after == wanted | {"notes.txt": b"mine"}
+        assert has_record or not lines, "listed, and not there"
+        assert not lines or json.loads(lines[0])["fingerprint"] == "f" and state == "old"
+        done = [fingerprint for fingerprint in "fg" if is_finished(folder, name, fingerprint)]
+        states.add((state, *done))
+        if done == ["f"]:
+            assert state == "old" and len(lines) == 1 and damage(folder, name) == ""
+            again = SampleWriter(folder, small, fingerprint="g")
+            again.write(two)
+            again.write_embeddings(2, _embeddings(two))
+            again.finish("{}", {})
+        else:
+            with Claims(out) as claims:
+                assert done == ["g"] and claims.take(name, "g") is Claim.FINISHED
+        assert contents(folder) == wanted | {"notes.txt": b"mine"}
+        assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+    assert contents(folder) == wanted | {"notes.txt": b"mine"} and number > 60
+    assert states == {("old", "f"), ("old", "g"), ("between", "g"), ("new", "g")}
 
 
 def test_killed_while_writing_leaves_no_half_file(tmp_path: Path) -> None:

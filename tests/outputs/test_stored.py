@@ -12,8 +12,8 @@ import pytest
 
 from foldline import remote
 from foldline.outputs import stored
-from foldline.outputs.claims import job_lock
 from foldline.outputs.layout import TOP_PARTS, is_finished, is_of_result, record_of, remove_result
+from foldline.outputs.locks import job_lock
 from foldline.outputs.stored import StoredResults
 from foldline.outputs.workplace import Workplace, left_behind, prune
 from foldline.remote import RemoteError
