@@ -2,6 +2,7 @@
 
 Typed headers: Boltz's `>A|protein`, `>A|protein|msa.a3m` and Chai's `>protein|name`; types: protein, dna, rna, ligand
 or smiles (a SMILES, or a code after `CCD_`) and ccd (a code). Without a type a chain is a protein. The seed is 1.
+Headers of the PDB, UniProt and NCBI are no types: they give a name and, the PDB's, the chains that have the sequence.
 """
 
 import difflib
@@ -19,6 +20,20 @@ from foldline.inputs.sequences import checked_sequence
 SEED = 1
 _POLYMERS = ("protein", "dna", "rna")
 _TYPES = (*_POLYMERS, "ligand", "smiles", "ccd")
+_OF_PDB = re.compile(r"(?P<name>\w+_\d+)\|Chains? (?P<chains>[^|]+)\|?(?P<rest>.*)")  # 1BRS_1|Chains A, B[auth X]|...
+_OF_CHAIN = re.compile(
+    r"(?:pdb\|(?=\d\w{3}\|)|(?=\d\w{3}:\w+\|PDBID\|))(\w+)[|:](\w+)(?:\|PDBID\|CHAIN\|\w*)?(?P<rest>.*)"
+)
+_OF_ENTRY = re.compile(r"(?:sp|tr|ref|gb|emb|dbj)\|(?P<name>[^|\s]+)\|(?P<rest>.*)")  # sp|P69905|HBA_HUMAN ...
+
+
+@dataclass(frozen=True)
+class _Title:
+    """What a header without a type says: a name ("" for none), the chains that have the sequence, and the rest."""
+
+    name: str
+    rest: str
+    chains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,19 @@ class _Record:
         if len(fields) > 1 and fields[1] in _TYPES:
             return fields[1]
         return fields[0] if len(fields) > 1 and fields[0] in _TYPES else None
+
+    @property
+    def title(self) -> _Title:
+        """Name and chains as the PDB, UniProt or NCBI writes them; otherwise the first word is the name."""
+        if found := _OF_PDB.match(self.header):
+            chains = tuple(chain.strip() for chain in found["chains"].split(","))
+            return _Title(found["name"], found["rest"].strip(), chains)
+        if found := _OF_CHAIN.match(self.header):
+            return _Title(f"{found[1]}_{found[2]}", found["rest"].strip())
+        if found := _OF_ENTRY.match(self.header):
+            return _Title(found["name"], found["rest"].strip())
+        name, _, rest = self.header.partition(" ")
+        return _Title(name, rest.strip())
 
     @property
     def named_id(self) -> str | None:
@@ -71,11 +99,7 @@ def jobs_from_fasta(
             first.add((record.line,), f'">{record.header}" names no known type: did you mean "{near[0]}"?')
     if first.errors:
         return [], first.errors
-    groups = (
-        [(name, records)]
-        if typed
-        else [(record.header.split()[0] if record.header else name, [record]) for record in records]
-    )
+    groups = [(name, records)] if typed else [(record.title.name or name, [record]) for record in records]
     jobs: list[Job] = []
     errors: list[InputError] = []
     for job_name, group in groups:
@@ -119,7 +143,7 @@ def _records(text: str, faults: Faults) -> list[_Record]:
 
 def _plain_entities(record: _Record, faults: Faults) -> tuple[Entity, ...]:
     parts = (record.line,)
-    description = record.header.split(None, 1)[1] if len(record.header.split(None, 1)) > 1 else None
+    title = record.title
     chains = re.sub(r"\s+", "", record.sequence).split(":")
     entities: list[Entity] = []
     for number, chain in enumerate(chains):
@@ -129,9 +153,15 @@ def _plain_entities(record: _Record, faults: Faults) -> tuple[Entity, ...]:
             )
             continue
         sequence = checked_sequence(chain, "protein", parts, faults)
-        entities.append(Polymer("protein", (checks.chain_name(number),), sequence, description=description))
+        entities.append(Polymer("protein", (checks.chain_name(number),), sequence, description=title.rest or None))
         if sequence and set(sequence) <= set("ACGTUN"):
             faults.note(parts, f'chain {number + 1} is read as a protein: for DNA or RNA write ">A|dna" or ">A|rna"')
+    if len(title.chains) > 1 and len(chains) == 1:
+        faults.note(
+            parts,
+            f"the header lists the chains {', '.join(title.chains)}, and one copy is predicted: for "
+            f'{len(title.chains)} copies write the sequence as many times with ":" between',
+        )
     return merged(entities)
 
 

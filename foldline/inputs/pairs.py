@@ -25,12 +25,11 @@ from foldline.inputs.text import read_text
 BETWEEN = "__"  # stands in no label, so that two different pairs have different names
 MAX_LABEL = 70  # two of them and what stands between stay within the limit of names
 LISTED, LEFT_OUT = "pairs.csv", "left_out.csv"
-_ACCESSION = re.compile(r"(?:sp|tr)\|([A-Za-z0-9-]+)\|")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A record of a screen: its label in names of jobs, the first word of its header, its chains in order."""
+    """A record of a screen: its label in names of jobs, the name that its header gives, its chains in order."""
 
     label: str
     name: str
@@ -220,14 +219,11 @@ def _sequences(job: Job) -> list[str]:
 
 
 def _labels(names: Sequence[str]) -> list[str]:
-    """A short safe word for each name: a UniProt accession, or the name with other characters as `_`.
+    """A short safe word for each name: the name with other characters as `_`.
 
     Words that would be equal (letter case apart) or cut off end in eight digits of the name's SHA-256.
     """
-    words = []
-    for name in names:
-        found = _ACCESSION.match(name)
-        words.append(re.sub(r"[^A-Za-z0-9.-]+", "_", found[1] if found else name).strip("._-") or "sequence")
+    words = [re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._-") or "sequence" for name in names]
     counts = Counter(word.lower() for word in words)
     labels = []
     for name, word in zip(names, words, strict=True):

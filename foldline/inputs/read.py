@@ -85,9 +85,10 @@ def read_inputs(inputs: Input | Sequence[Input]) -> Reading:
     jobs: list[Job] = []
     errors = found.errors
     for path in found.files:
-        new, faults = _read(path)
-        jobs += new
-        errors += faults
+        read = _read(path)
+        jobs += read.jobs
+        errors += read.errors
+        found.notes += read.notes
     jobs, clashes = _distinct(jobs)
     return Reading(jobs, [*errors, *clashes], found.notes)
 
@@ -157,7 +158,7 @@ def _among(names: Mapping[Place, str], where: str, found: _Found) -> list[Place]
     return known
 
 
-def _read(place: Path | str) -> tuple[list[Job], list[InputError]]:
+def _read(place: Path | str) -> Reading:
     """The jobs of a file; one of a store is brought here first."""
     if isinstance(place, Path):
         return _read_file(place, str(place), place.resolve().parent)
@@ -166,31 +167,41 @@ def _read(place: Path | str) -> tuple[list[Job], list[InputError]]:
         try:
             here.write_bytes(remote.read(place))
         except remote.RemoteError as fault:
-            return [], [InputError(str(fault))]
+            return _refused(InputError(str(fault)))
         return _read_file(here, place, Path(place).parent)
 
 
-def _read_file(path: Path, source: str, folder: Path) -> tuple[list[Job], list[InputError]]:
+def _read_file(path: Path, source: str, folder: Path) -> Reading:
     """Relative paths of its jobs start at `folder`."""
     reason = check_readable(path)
     if reason is not None:
-        return [], [
-            InputError(reason.replace(": relative paths start at the folder of the job's file", ": check the name"))
-        ]
+        reason = reason.replace(": relative paths start at the folder of the job's file", ": check the name")
+        return _refused(InputError(reason))
     data = path.read_bytes()
     suffix = path.suffix.lower()
     head = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if suffix in JSON_SUFFIXES or suffix not in FASTA_SUFFIXES and head in (b"{", b"["):
-        return jobs_from_json(data, source=source, folder=folder)
+        return Reading(*jobs_from_json(data, source=source, folder=folder), [])
     if suffix in FASTA_SUFFIXES or head == b">":
         try:
             text = read_text(Text(path=path), "the FASTA file")
         except InputError as fault:
-            return [], [fault]
-        return jobs_from_fasta(text, source=source, name=path.stem, folder=folder)
+            return _refused(fault)
+        jobs, errors = jobs_from_fasta(text, source=source, name=path.stem, folder=folder)
+        note = (
+            f"{source}: {len(jobs)} jobs, one for each record: for one complex write its chains in one "
+            'record with ":" between them, or a type in every header (">A|protein")'
+        )
+        return Reading(jobs, errors, [note] if len(jobs) > 1 else [])
     if suffix in YAML_SUFFIXES:
-        return [], [InputError("YAML, as Boltz has it, is not read: write the job as AlphaFold 3 JSON", source=source)]
-    return [], [InputError("neither JSON nor FASTA: a job starts with { or [, a FASTA file with >", source=source)]
+        return _refused(
+            InputError("YAML, as Boltz has it, is not read: write the job as AlphaFold 3 JSON", source=source)
+        )
+    return _refused(InputError("neither JSON nor FASTA: a job starts with { or [, a FASTA file with >", source=source))
+
+
+def _refused(error: InputError) -> Reading:
+    return Reading([], [error], [])
 
 
 def _distinct(jobs: Sequence[Job]) -> tuple[list[Job], list[InputError]]:

@@ -57,10 +57,39 @@ def test_chai_headers_make_one_job() -> None:
     )
 
 
-def test_database_headers_are_no_types() -> None:
-    (job,) = good(">sp|P0CG48|UBC_HUMAN Ubiquitin\nMQIF\n")
-    assert job.name == "sp|P0CG48|UBC_HUMAN"
-    assert job.entities[0].description == "Ubiquitin"
+@pytest.mark.parametrize(
+    ("header", "name", "description"),
+    [
+        ("sp|P0CG48|UBC_HUMAN Ubiquitin", "P0CG48", "UBC_HUMAN Ubiquitin"),
+        ("tr|A0A1-2|A0A1_X", "A0A1-2", "A0A1_X"),
+        ("1BRS_2|Chain D|BARSTAR|Bacillus (1390)", "1BRS_2", "BARSTAR|Bacillus (1390)"),
+        ("7K43_1|Chain A[auth X]|Spike|Virus", "7K43_1", "Spike|Virus"),
+        ("1BRS:A|PDBID|CHAIN|SEQUENCE", "1BRS_A", None),
+        ("pdb|1BRS|A Chain A, Barnase", "1BRS_A", "Chain A, Barnase"),
+        ("ref|NP_000508.1| hemoglobin", "NP_000508.1", "hemoglobin"),
+        ("AFDB:AF-P69905-F1 Hemoglobin", "AFDB:AF-P69905-F1", "Hemoglobin"),
+    ],
+)
+def test_database_headers_are_no_types(header: str, name: str, description: str | None) -> None:
+    """They name the job so that its folder is recognised."""
+    (job,) = good(f">{header}\nMQIF\n")
+    assert (job.name, job.entities[0].description, job.notes) == (name, description, ())
+
+
+def test_copies_that_a_header_of_the_pdb_lists_are_told_of() -> None:
+    header = ">1BRS_1|Chains A, B[auth X], C|BARNASE|Bacillus amyloliquefaciens (1390)"
+    first, second = good(f"{header}\nAQVI\n>1BRS_2|Chain D|BARSTAR|Bacillus\nKKAV\n")
+    assert [first.name, second.name] == ["1BRS_1", "1BRS_2"]
+    (note,) = first.notes
+    assert note.startswith(
+        "line 1: the header lists the chains A, B[auth X], C, and one copy is predicted: for 3 copies"
+    )
+    assert second.notes == ()
+    assert first.entities == (
+        Polymer("protein", ("A",), "AQVI", description="BARNASE|Bacillus amyloliquefaciens (1390)"),
+    )
+    (whole,) = good(f"{header}\nAQVI:AQVI:AQVI\n")
+    assert whole.entities[0].ids == ("A", "B", "C") and whole.notes == ()
 
 
 def test_bases_without_a_type_are_a_protein_with_a_note() -> None:

@@ -25,7 +25,24 @@ def test_a_folder_is_read_in_order(folder: Path) -> None:
     jobs = read_jobs(folder)
     assert [job.name for job in jobs] == ["a1", "a2", "b", "c1", "c2"]
     assert jobs[2].source == str(folder / "b.json")
-    assert all(job.notes == () for job in jobs)
+    assert all(job.notes == () for job in jobs[1:])
+    assert jobs[0].notes == (several(folder / "c.fasta"),)
+
+
+def several(file: object) -> str:
+    """The note on a FASTA file of two records."""
+    remedy = 'write its chains in one record with ":" between them, or a type in every header (">A|protein")'
+    return f"{file}: 2 jobs, one for each record: for one complex {remedy}"
+
+
+def test_records_that_are_jobs_of_their_own_are_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "c.fasta"
+    file.write_text(">c1\nMKT\n>c2\nGGK\n")
+    assert read_inputs(file).notes == [several(file)]
+    for text in (">c1\nMKT:GGK\n", ">A|protein\nMKT\n>B|protein\nGGK\n", ">c1\nMK*\n>c2\nGGK\n"):
+        file.write_text(text)
+        reading = read_inputs(file)
+        assert len(reading.jobs) == 1 and reading.notes == []
 
 
 def test_ignored_files_are_named(folder: Path) -> None:
@@ -33,7 +50,8 @@ def test_ignored_files_are_named(folder: Path) -> None:
     (folder / "sub").mkdir()
     jobs = read_jobs([folder])
     assert len(jobs) == 5
-    assert jobs[0].notes == (f"in the folder {folder} these were not read: d.fasta.txt, sub/",)
+    ignored = f"in the folder {folder} these were not read: d.fasta.txt, sub/"
+    assert jobs[0].notes == (ignored, several(folder / "c.fasta"))
 
 
 @pytest.mark.parametrize("inputs", ["", "*"])
@@ -46,7 +64,7 @@ def test_ignored_files_are_named_whatever_becomes_of_the_jobs(folder: Path, inpu
     for left, bad in ((3, 1), (0, 3)):
         jobs, errors, notes = read_inputs(str(folder / inputs))
         assert (len(jobs), len(errors)) == (left, bad)
-        assert notes == [f"in {where} these were not read: notes.txt, sub/"]
+        assert notes[0] == f"in {where} these were not read: notes.txt, sub/"
         assert all(job.notes == () for job in jobs)
         (folder / "b.json").write_text("{")
         (folder / "c.fasta").write_text("MKT")
@@ -175,7 +193,8 @@ def test_jobs_in_a_store(tmp_path: Path) -> None:
                 ("b", "memory://jobs/two.fasta"),
                 ("c", "memory://jobs/two.fasta"),
             ]
-        assert read_jobs("memory://jobs")[0].notes == ("in the folder memory://jobs these were not read: notes.txt",)
+        ignored = "in the folder memory://jobs these were not read: notes.txt"
+        assert read_jobs("memory://jobs")[0].notes == (ignored, several("memory://jobs/two.fasta"))
         relative = {"id": "A", "sequence": "ACD", "unpairedMsaPath": "x.a3m", "pairedMsa": ""}
         store.pipe("/jobs/j.json", json.dumps(job | {"sequences": [{"protein": relative}]}).encode())
         for inputs, said in (
