@@ -176,6 +176,15 @@ def parse_bytes(value: object) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def _parse_max_memory(value: object) -> int:
+    """Bytes of a device: so few that a unit was forgotten are refused."""
+    size = parse_bytes(value)
+    if 0 < size < 10**6:
+        message = f"{size} bytes are less than any job needs: give a unit, as in 40GB or 16GiB"
+        raise InputError(message, path="max_memory")
+    return size
+
+
 def parse_seeds(value: object) -> tuple[int, ...]:
     """Seeds from "1,2,3", a number or a list."""
     return _numbers("seeds", value, f"whole numbers from 0 to {MAX_SEED}, separated by commas")
@@ -208,7 +217,7 @@ def _parse_path(name: str) -> Callable[[object], Path]:
 
 
 _PARSERS: dict[str, Callable] = {
-    "max_memory": parse_bytes,
+    "max_memory": _parse_max_memory,
     "buckets": parse_buckets,
     "seed_batch": parse_seed_batch,
     "cache_dir": _parse_path("cache_dir"),

@@ -53,6 +53,7 @@ def test_sizes(word: object, number: int) -> None:
         ({"max_memory": "lots"}, "max_memory", "40GB"),
         ({"max_memory": "4QB"}, "max_memory", "40GB"),
         ({"max_memory": 0}, "max_memory", "at least 1"),
+        ({"max_memory": 5}, "max_memory", "give a unit, as in 40GB"),
         ({"samples": 0}, "samples", "at least 1"),
         ({"samples": True}, "samples", "at least 1"),
         ({"recycles": -1}, "recycles", "at least 0"),

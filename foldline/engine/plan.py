@@ -109,7 +109,7 @@ def plan(
     while chosen.peak_bytes > memory_bytes:
         leaner = chosen.smaller()
         if leaner is None:
-            raise DoesNotFit(sizes.n_token, chosen.peak_bytes, memory_bytes, _remedy(chosen, dtype))
+            raise DoesNotFit(sizes.n_token, chosen.peak_bytes, memory_bytes, _remedy(chosen, memory_bytes, dtype))
         chosen = leaner
     for name in MOST_COSTLY:
         before = estimate(replace(chosen, **{name: getattr(rich, name)}))
@@ -118,15 +118,17 @@ def plan(
     return chosen
 
 
-def _remedy(least: Plan, dtype: torch.dtype) -> str:
-    """Which option, or which size of a device, would do."""
+def _remedy(least: Plan, memory_bytes: int, dtype: torch.dtype) -> str:
+    """Which option, or which size of a device, would do; an option is named where it is enough."""
     asked = least.request
     size = f"a device with at least {_tenths(least.peak_bytes)} GiB"
     if asked.device == "cpu":
         size = f"a machine with at least {_tenths(least.peak_bytes)} GiB of memory"
     if dtype == torch.bfloat16:
         return f"use {size}"
-    low = leanest(asked.sizes, asked.spec, dtype=torch.bfloat16, device=asked.device)
+    low = leanest(asked.sizes, asked.spec, dtype=torch.bfloat16, device=asked.device, sizes_before=asked.sizes_before)
+    if low.peak_bytes > memory_bytes:
+        return f"use {size}"
     return f"use --dtype bf16, which needs {_tenths(low.peak_bytes)} GiB, or {size}"
 
 
@@ -164,9 +166,16 @@ def richest(
     return estimate(chosen)
 
 
-def leanest(sizes: Sizes, spec: ModelSpec, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Plan:
+def leanest(
+    sizes: Sizes,
+    spec: ModelSpec,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    sizes_before: int = 0,
+) -> Plan:
     """The last rung of the ladder."""
-    chosen = richest(sizes, spec, dtype=dtype, device=device)
+    chosen = richest(sizes, spec, dtype=dtype, device=device, sizes_before=sizes_before)
     while (leaner := chosen.smaller()) is not None:
         chosen = leaner
     return chosen

@@ -19,7 +19,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
     [("models", "weights")],
     [("sampler",), ("confidence",), ("outputs",)],
     [("parallel", "engine")],
-    [("cluster", "cli"), ("server",)],
+    [("cluster", "cli", "__main__"), ("server",)],
 ]
 PLACES = {
     room: (floor, row, place)

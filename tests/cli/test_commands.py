@@ -24,7 +24,11 @@ def test_help_and_version_load_no_torch(run: Command) -> None:
     assert run("--version").out == f"foldline {foldline.__version__}\n"
     assert run().code in (0, 2)
     code = "import sys, foldline.cli; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(foldline.__file__).parents[1])
+    place = Path(foldline.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=place)
+    command = [sys.executable, "-m", "foldline", "--version"]
+    done = subprocess.run(command, check=True, cwd=place, capture_output=True, text=True)
+    assert done.stdout == f"foldline {foldline.__version__}\n"
 
 
 def test_validate(run: Command, job: Write) -> None:

@@ -85,7 +85,9 @@ def test_models_differ(estimated: Callable[..., list[dict]], job: Callable[..., 
 def test_what_does_not_fit_is_said(run: Callable[..., Any], job: Callable[..., Path]) -> None:
     found = run("estimate", job(), "--device", "cpu", "--max-memory", "500MB")
     assert found.code == 0 and "does not fit" in found.out and "none" in found.out
-    assert "8 tokens need " in found.out and "--dtype bf16" in found.out
+    assert "8 tokens need " in found.out
+    assert "--dtype bf16" not in found.out, "it would not fit either"
+    assert "use a machine with at least " in found.out
 
 
 def test_chains_without_an_alignment_are_named(run: Callable[..., Any], job: Callable[..., Path]) -> None:
@@ -107,6 +109,7 @@ def test_a_bad_job_does_not_hide_the_others(run: Callable[..., Any], job: Callab
     [
         (("--model", "protenix-v9"), "no checkpoint is called"),
         (("--max-memory", "much"), "--max-memory"),
+        (("--max-memory", "5"), "--max-memory: 5 bytes are less than any job needs: give a unit, as in 40GB or 16GiB"),
         (("--device", "tpu"), "--device"),
         (("--seeds", "1", "--num-seeds", "2"), "--"),
     ],

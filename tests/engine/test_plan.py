@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldline.engine.memory_model import MOST_KERNELS, parameter_bytes
-from foldline.engine.plan import GIB, Plan, Sizes, estimate, plan, work_sizes
+from foldline.engine.plan import GIB, Plan, Sizes, estimate, leanest, plan, work_sizes
 from foldline.errors import DoesNotFit
 from foldline.models import ModelSpec, Network
 from foldline.models.spec import PROTENIX_MINI, PROTENIX_V1, PROTENIX_V2
@@ -171,13 +171,18 @@ def test_nothing_fits() -> None:
         plan(SIZES, PROTENIX_V1, GIB)
     text = str(error.value)
     assert text.startswith("2000 tokens need ") and "GiB where 1.0 GiB are available: " in text
-    found = re.fullmatch(
-        r".*: use --dtype bf16, which needs (.*) GiB, or a machine with at least (.*) GiB of memory", text
-    )
-    assert found is not None
-    low, full = (float(x) * GIB for x in found.groups())
+    found = re.fullmatch(r".*: use a machine with at least (.*) GiB of memory", text)
+    assert found is not None, "bf16 would not fit either"
+    full = float(found[1]) * GIB
+    low = leanest(SIZES, PROTENIX_V1, dtype=torch.bfloat16).peak_bytes
+    with pytest.raises(DoesNotFit, match=r": use a machine with at least [0-9.]+ GiB of memory$"):
+        plan(SIZES, PROTENIX_V1, low - 1)
+    with pytest.raises(DoesNotFit) as enough:
+        plan(SIZES, PROTENIX_V1, low)
+    found = re.search(r": use --dtype bf16, which needs (.*) GiB, or a machine with at least ", str(enough.value))
+    assert found is not None and low <= float(found[1]) * GIB < full
     assert plan(SIZES, PROTENIX_V1, int(full)).peak_bytes <= full < 1.05 * error.value.needed
-    assert plan(SIZES, PROTENIX_V1, int(low), dtype=torch.bfloat16).peak_bytes <= low < full
+    assert plan(SIZES, PROTENIX_V1, low, dtype=torch.bfloat16).peak_bytes <= low < full
     assert error.value.n_token == 2000 and error.value.needed == rungs()[-1].peak_bytes
     with pytest.raises(DoesNotFit, match=r"available: use a device with at least 4\.\d GiB$"):
         plan(SIZES, PROTENIX_V1, GIB, dtype=torch.bfloat16, device="cuda")
