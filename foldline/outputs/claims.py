@@ -1,7 +1,7 @@
 """Which jobs of an output folder this process is at, so that several may share the folder. Knows locks and results.
 
-A claim is a lock (`outputs.locks`). A new result that is whole, but was not in the place of the old one when its process
-was killed, is put there by whoever has the claim next.
+A claim is a lock (`outputs.locks`). A new result that was whole, but not in the place of the old one, when its process
+was killed is put there by whoever has the claim next.
 """
 
 import enum
