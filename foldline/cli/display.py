@@ -51,6 +51,10 @@ class End:
 class Display(Protocol):
     """What a run shows."""
 
+    def unreadable(self, fault: InputError) -> None:
+        """An input that cannot be read; the others are run."""
+        ...
+
     def event(self, event: Event) -> None:
         """A step of the run."""
         ...
@@ -100,6 +104,10 @@ class Errors:
     def line(self, text: str) -> None:
         """Print a line for people."""
         print(text, file=sys.stderr, flush=True)
+
+    def unreadable(self, fault: InputError) -> None:
+        """See `Display`."""
+        print_error(fault)
 
     def event(self, event: Event) -> None:
         """See `Display`."""
@@ -258,11 +266,16 @@ class Bars(Plain):
 
 
 class Json(Errors):
-    """One JSON object a line on stdout: `progress`, `fetch`, `job` and `end`."""
+    """One JSON object a line on stdout: `unreadable`, `progress`, `fetch`, `job`, `report` and `end`."""
 
     def _write(self, kind: str, **content: object) -> None:
         with self.lock:
             print(json.dumps({"event": kind, **content}, allow_nan=False), flush=True)
+
+    def unreadable(self, fault: InputError) -> None:
+        """The fault, which stands on stderr too: where nothing else can be read, that is all there is."""
+        super().unreadable(fault)
+        self._write("unreadable", **_fault(fault) | {"stage": "read"}, source=fault.source or None)
 
     def event(self, event: Event) -> None:
         """The event's fields."""
@@ -273,8 +286,8 @@ class Json(Errors):
         self._write("fetch", name=name, bytes=done, total=total)
 
     def finished(self, prediction: "Prediction", number: int, count: int) -> None:
-        """The prediction without its arrays."""
-        error = prediction.error
+        """The prediction without its arrays; of a skipped job, what its record says."""
+        error, known = prediction.error, _as_predicted(prediction)
         self._write(
             "job",
             number=number,
@@ -282,21 +295,42 @@ class Json(Errors):
             job=prediction.job_name,
             directory=prediction.place,
             skipped=prediction.skipped,
-            error=None if error is None else {"code": error.code, "stage": error.stage, "message": str(error)},
-            ranking_score=prediction.ranking_score,
-            n_token=prediction.n_token,
-            n_atom=prediction.n_atom,
-            plan=None if prediction.plan is None else prediction.plan.record(),
-            seconds=prediction.seconds,
-            peak_bytes=prediction.peak_bytes,
+            error=None if error is None else _fault(error),
+            **known,
             warnings=list(prediction.warnings),
         )
 
     def reported(self, job: str, path: Path | str | None, error: FoldlineError | None = None) -> None:
         """The page's path, or why there is none."""
-        told = None if error is None else {"code": error.code, "message": str(error)}
+        told = None if error is None else _fault(error)
         self._write("report", job=job, path=None if path is None else str(path), error=told)
 
     def ended(self, end: "End") -> None:
         """The counts by word, seconds, and the signal that stopped the run."""
         self._write("end", **end.counts, seconds=round(end.seconds, 3), stopped_by=end.stopped_by)
+
+
+def _fault(error: FoldlineError) -> dict[str, str | None]:
+    """An error as plain values; `path` is the JSON path or option at fault where it is known."""
+    path = getattr(error, "path", "") or None
+    return {"code": error.code, "stage": error.stage, "message": str(error), "path": path}
+
+
+def _as_predicted(prediction: "Prediction") -> dict[str, object]:
+    """Score, sizes, plan and costs of a job, which the record tells where it was predicted by an earlier run."""
+    plan = prediction.plan
+    known: dict[str, object] = {
+        "ranking_score": prediction.ranking_score,
+        "n_token": prediction.n_token,
+        "n_atom": prediction.n_atom,
+        "plan": None if plan is None else plan.record(),
+        "seconds": prediction.seconds,
+        "peak_bytes": prediction.peak_bytes,
+    }
+    if not prediction.skipped or prediction.directory is None:
+        return known
+    from foldline.outputs.layout import record_of
+
+    record = record_of(prediction.directory, prediction.directory.name)
+    score = (record.get("best") or {}).get("ranking_score")
+    return known | {key: record[key] for key in known if key in record} | {"ranking_score": score}

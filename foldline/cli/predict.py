@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foldline.cli.display import display, print_error, print_note
+from foldline.cli.display import Display, display, print_note
 from foldline.cli.options import (
     ConfigFile,
     Device,
@@ -106,7 +106,7 @@ def predict(
         _check_folder(place)
     with stop_on_signals() as stop:
         try:
-            jobs, faults = _read(inputs, choice, settings, tell=progress != "none")
+            jobs, faults = _read(inputs, choice, settings, show, tell=progress != "none")
             if settings.stage == "search":
                 family = _family(settings.model)
                 raise typer.Exit(search_stage(jobs, faults, place, settings, family=family, ray=ray))
@@ -139,7 +139,7 @@ def _check_folder(out: Path) -> None:
 
 
 def _read(
-    inputs: list[str], choice: SeedChoice, settings: EngineConfig, *, tell: bool
+    inputs: list[str], choice: SeedChoice, settings: EngineConfig, show: Display, *, tell: bool
 ) -> tuple[list["Job"], list[InputError]]:
     """The jobs with the seeds to run, and what is wrong with others; exits when nothing is left to run."""
     from foldline.inputs import read_inputs
@@ -152,7 +152,7 @@ def _read(
     for note in notes if tell else ():
         print_note(note)
     for fault in faults:
-        print_error(fault)
+        show.unreadable(fault)
     if not jobs or (faults and settings.on_error == "stop"):
         raise typer.Exit(ExitCode.BAD_INPUT)
     return jobs, faults

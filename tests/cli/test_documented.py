@@ -26,7 +26,8 @@ def words(text: str) -> list[str]:
 
 def test_events(run: Callable[..., Any], engine: Any, job: Callable[..., Path], capfd: Any) -> None:
     engine.errors["b"] = DoesNotFit(10, 2**31, 2**30, "no")
-    done = run("predict", job("a"), job("b"), "--out", "out", "--model", "m.pt", "--progress", "json")
+    bad = job("c", protein={"sequence": ""})
+    done = run("predict", job("a"), job("b"), bad, "--out", "out", "--model", "m.pt", "--progress", "json")
     show = Json()
     show.fetched("m", 1, None)
     show.reported("a", Path("x"))
@@ -34,7 +35,7 @@ def test_events(run: Callable[..., Any], engine: Any, job: Callable[..., Path], 
     found = {line["event"]: [key for key in line if key != "event"] for line in lines}
     assert found == {words(kind)[0]: words(keys) for kind, keys in table("`event`").items()}
     (failed,) = (line["error"] for line in lines if line["event"] == "job" and line["error"])
-    assert list(failed) == ["code", "stage", "message"]
+    assert list(failed) == ["code", "stage", "message", "path"]
 
 
 def test_codes_of_errors() -> None:
