@@ -126,7 +126,7 @@ def checked_text(
         return None
     if path:
         place = Path(path) if folder is None else folder / path
-        reason = check_readable(place)
+        reason = check_readable(place, "check the path" if Path(path).is_absolute() else "")
         if reason is not None:
             faults.add((*parts, keys[1]), reason)
             return None

@@ -20,7 +20,7 @@ from foldline.inputs.fasta import SEED, has_types, jobs_from_fasta, merged
 from foldline.inputs.faults import InputErrors, listed
 from foldline.inputs.job import Entity, Job, Polymer, Text
 from foldline.inputs.names import slug
-from foldline.inputs.text import read_text
+from foldline.inputs.text import check_readable, read_text
 
 BETWEEN = "__"  # stands in no label, so that two different pairs have different names
 MAX_LABEL = 70  # two of them and what stands between stay within the limit of names
@@ -178,10 +178,13 @@ def job_of(one: Member, two: Member) -> Job:
 
 def _read(path: Path) -> tuple[list[Job], list[InputError]]:
     source = str(path)
+    reason = check_readable(path, "check the name")
+    if reason is not None:
+        return [], [InputError(reason)]
     try:
         text = read_text(Text(path=path), "the FASTA file")
     except InputError as error:
-        return [], [InputError(error.message.replace(": relative paths start at the folder of the job's file", ""))]
+        return [], [error]
     if has_types(text):
         return [], [
             InputError(

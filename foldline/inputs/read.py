@@ -173,9 +173,8 @@ def _read(place: Path | str) -> Reading:
 
 def _read_file(path: Path, source: str, folder: Path) -> Reading:
     """Relative paths of its jobs start at `folder`."""
-    reason = check_readable(path)
+    reason = check_readable(path, "check the name")
     if reason is not None:
-        reason = reason.replace(": relative paths start at the folder of the job's file", ": check the name")
         return _refused(InputError(reason))
     data = path.read_bytes()
     suffix = path.suffix.lower()

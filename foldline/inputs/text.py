@@ -6,6 +6,7 @@ Byte order marks and Windows line ends disappear here. Knows nothing of what the
 import gzip
 import io
 import lzma
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ import zstandard
 from foldline.errors import InputError
 from foldline.inputs.job import Text
 
+RELATIVE = "relative paths start at the folder of the job's file"
 _GZIP, _XZ, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
 _BLOCK = 1 << 20
+_CACHED = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{38}\.zst$")  # an entry of the cache of searches
 
 
 @contextmanager
@@ -63,8 +66,11 @@ def read_text(text: Text, what: str, *, max_chars: int | None = None) -> str:
     return "".join(blocks)
 
 
-def check_readable(path: Path) -> str | None:
-    """Why a file cannot be read, as half a sentence with the remedy, or None; reads one byte."""
+def check_readable(path: Path, missing: str = "") -> str | None:
+    """Why a file cannot be read, as half a sentence with the remedy, or None; reads one byte.
+
+    `missing` is the remedy for one that does not exist where that is not as `open_text` says.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -73,15 +79,20 @@ def check_readable(path: Path) -> str | None:
             with path.open("rb") as stream:
                 stream.read(1)
     except OSError as fault:
-        return _unreadable(path, fault)
+        return _unreadable(path, fault, missing)
     except ValueError:
         return f"{str(path)!r} is not a possible file name: give the path of a file"
     return None
 
 
-def _unreadable(path: Path, fault: OSError) -> str:
+def _unreadable(path: Path, fault: OSError, missing: str = "") -> str:
+    if isinstance(fault, FileNotFoundError) and _CACHED.search(path.as_posix()):
+        return (
+            f"the file {path} is gone: it came from a search and was removed from the cache; run the search of the job "
+            "again, or take out the paths of this chain's alignments and it is searched for"
+        )
     if isinstance(fault, FileNotFoundError):
-        return f"the file {path} does not exist: relative paths start at the folder of the job's file"
+        return f"the file {path} does not exist: {missing or RELATIVE}"
     if isinstance(fault, IsADirectoryError):
         return f"{path} is a folder: name the file in it"
     return f"the file {path} cannot be read ({fault.strerror or fault}): check its permissions"

@@ -43,6 +43,7 @@ def plan_polymer(entity: EntitySpec, components: Components, notes: list[str]) -
     codes, places = _codes(entity, notes)
     distinct = list(dict.fromkeys(codes))
     parts = [components.require(code, path=places.get(code, entity.path)) for code in distinct]
+    _note_parents(entity, dict(zip(distinct, parts, strict=True)), notes)
     row = {code: index for index, code in enumerate(distinct)}
     ids = np.array([row[code] for code in codes])
     links = [_link(part) for part in parts]
@@ -129,6 +130,21 @@ def _leaving(component: Component, ends: int, tail: str, head: str) -> frozenset
         stay |= {"OXT"} if ends & 16 and component.kind == "protein" else set()
         removed.update(set(component.atom_name[component.leaving & component.heavy].tolist()) - stay)
     return frozenset(removed)
+
+
+def _note_parents(entity: EntitySpec, known: dict[str, Component], notes: list[str]) -> None:
+    """Modifications of another residue than stands at their place, which is most often a position counted wrongly."""
+    table, unknown = SEQUENCE_CODES[entity.kind], UNKNOWN_OF_KIND[entity.kind]
+    letters = {code: letter for letter, code in table.items()}
+    for position, code in entity.modifications.items():
+        letter = entity.sequence[position - 1]
+        parent, here = known[code].parent, table.get(letter, unknown)
+        if parent in letters and here not in (parent, unknown):
+            chains = f"chain{'s' * (len(entity.chain_ids) > 1)} {_some(list(entity.chain_ids))}"
+            notes.append(
+                f"{chains}: position {position} is {letter}, and {code} is a modified {parent} ({letters[parent]}): "
+                "look whether that is the right position, counted from 1"
+            )
 
 
 def _note_breaks(entity: EntitySpec, codes: list[str], linked: np.ndarray, notes: list[str]) -> None:

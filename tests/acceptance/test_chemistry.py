@@ -122,6 +122,23 @@ def test_a20_a_modified_residue_with_the_alignment_of_its_parent(featurised: Fea
     assert rare > 1 and (made.features.msa[-1, 12:] == made.features.msa[-1, 1]).all()  # R in every token of 2OP
 
 
+def test_a20_a_modification_of_another_residue_is_told_of(featurised: Featurised) -> None:
+    """A position counted from 0: predicted as AlphaFold 3 does, but not without a word."""
+    right = [{"ptmType": "SEP", "ptmPosition": 2}, {"ptmType": "sec", "ptmPosition": 4}]
+    wrong = [{"ptmType": "TPO", "ptmPosition": 3}, {"ptmType": "SEP", "ptmPosition": 5}]
+    bases = [{"modificationType": "5CM", "basePosition": number} for number in (2, 3)]
+    chain = protein("GSKCX", ["A", "B"], modifications=right + wrong)
+    made = featurised(job(chain, dna("ACG", modifications=bases)))
+    assert [note for note in made.notes if "is a modified" in note] == [
+        f"{place}: look whether that is the right position, counted from 1"
+        for place in (
+            "chains A, B: position 3 is K, and TPO is a modified THR (T)",
+            "chain D: position 3 is G, and 5CM is a modified DC (C)",
+        )
+    ]
+    assert made.topology.res_name[2] == "TPO"
+
+
 def test_a21_rare_letters(featurised: Featurised) -> None:
     made = featurised(job(protein("MUOBZJXK")))
     assert made.topology.res_name.tolist()[1:7] == ["SEC", "PYL", "UNK", "UNK", "UNK", "UNK"]

@@ -132,6 +132,17 @@ def test_a35_alignment_that_is_not_there(refused: Refused, tmp_path: Path, name:
     assert f"{P}.unpairedMsaPath" in found and says in found
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_a35_alignment_that_a_search_found_and_a_cleaning_removed(refused: Refused, tmp_path: Path, gone: bool) -> None:
+    """The paths of `<job>_data.json` are absolute: no word of folders that they would start at."""
+    key = f"{0:040x}"
+    path = tmp_path / "search-1" / "entries" / key[:2] / (f"{key}.zst" if gone else "x.a3m")
+    found = refused(job(protein(unpairedMsa=None, unpairedMsaPath=str(path))))
+    assert f"{P}.unpairedMsaPath: the file {path} " in found and "relative paths" not in found
+    assert ("is gone" in found and "run the search of the job again" in found) == gone
+    assert found.rstrip().endswith("does not exist: check the path") != gone
+
+
 def test_a35_no_alignment_named(refused: Refused) -> None:
     found = refused(job(protein(unpairedMsa=None, pairedMsa=None)))
     assert P in found and "--msa none" in found
