@@ -43,7 +43,7 @@ def print_note(note: str) -> None:
 class End:
     """How a run ended: jobs by what became of them, seconds, and the signal that stopped it."""
 
-    counts: Mapping[str, int]  # done, failed, not run, not readable
+    counts: Mapping[str, int]  # done, failed, not run, refused
     seconds: float
     stopped_by: str | None = None
 

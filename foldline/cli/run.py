@@ -30,7 +30,7 @@ class Run:
     """What is to be run and how; what came of it."""
 
     jobs: list["Job"]
-    faults: list[InputError]  # inputs that could not be read
+    faults: list[InputError]  # of inputs that are refused
     out: Path | str  # folder, or the URL of one in a store
     settings: EngineConfig
     show: Display
@@ -58,8 +58,10 @@ class Run:
     @property
     def end(self) -> End:
         """How it ended."""
-        left = len(self.jobs) - self.done - len(self.errors)
-        counts = {"done": self.done, "failed": len(self.errors), "not run": left, "not readable": len(self.faults)}
+        from foldline.inputs import count_refused
+
+        left, refused = len(self.jobs) - self.done - len(self.errors), count_refused(self.faults)
+        counts = {"done": self.done, "failed": len(self.errors), "not run": left, "refused": refused}
         return End(counts, time.monotonic() - self.start, self.stop.signal.name if self.stop.asked else None)
 
 

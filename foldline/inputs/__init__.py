@@ -2,7 +2,7 @@
 
 from foldline.inputs.af3_json import to_json
 from foldline.inputs.fasta import jobs_from_fasta
-from foldline.inputs.faults import InputErrors
+from foldline.inputs.faults import InputErrors, count_refused
 from foldline.inputs.job import AtomRef, Entity, Job, Ligand, Modification, Polymer, Template, Text
 from foldline.inputs.json_file import jobs_from_json
 from foldline.inputs.names import slug
@@ -19,6 +19,7 @@ __all__ = [
     "Polymer",
     "Template",
     "Text",
+    "count_refused",
     "jobs_from_fasta",
     "jobs_from_json",
     "open_text",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from foldline.errors import InputError
 
+_PLACE_OF_JOB = re.compile(r"\$\[\d+\]|line \d+|")  # in a list of jobs, in FASTA, alone in its file
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -22,6 +23,17 @@ class InputErrors(InputError):
     def __reduce__(self) -> tuple[type["InputErrors"], tuple[tuple[InputError, ...]]]:
         """Exceptions are pickled by their text, which is not what this one is made from."""
         return InputErrors, (self.errors,)
+
+
+def count_refused(errors: Sequence[InputError]) -> int:
+    """How many jobs, or inputs that are none, the errors are about: a job may have several."""
+    places = {(error.source or error.message, _place_of_job(error.path)) for error in errors}
+    return len(places)
+
+
+def _place_of_job(path: str) -> str:
+    found = _PLACE_OF_JOB.match(path)
+    return found[0] if found else ""
 
 
 def json_path(parts: Sequence[str | int], root: str = "$") -> str:

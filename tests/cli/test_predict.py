@@ -100,7 +100,7 @@ def test_json_lines(run: Command, engine: Any, job: Write) -> None:
     assert lines[4]["error"]["code"] == "does_not_fit" and "use a larger one" in lines[4]["error"]["message"]
     assert lines[4]["error"]["stage"] == "features"
     assert lines[5].pop("seconds") >= 0
-    ended = {"event": "end", "done": 1, "failed": 1, "not run": 0, "not readable": 0, "stopped_by": None}
+    ended = {"event": "end", "done": 1, "failed": 1, "not run": 0, "refused": 0, "stopped_by": None}
     assert lines[5] == ended
     assert done.code == 1 and done.err == ""
 
@@ -139,7 +139,7 @@ def test_a_bad_file_does_not_hurt_the_others(run: Command, engine: Any, job: Wri
     good, bad = job("a"), job("b", protein={"sequence": ""})
     done = run("predict", good, bad, "--out", "out", "--model", "m.pt", "--progress", "plain")
     assert done.code == 1 and [j.name for j in engine.ran] == ["a"]
-    assert done.err.splitlines()[-1] == "1 done, 1 not readable"
+    assert done.err.splitlines()[-1] == "1 done, 1 refused"
     assert "b.json: $.sequences[0].protein.sequence:" in done.err.splitlines()[0]
     done = run("predict", good, bad, "--out", "out", "--model", "m.pt", "--on-error", "stop")
     assert done.code == 2 and len(engine.ran) == 1

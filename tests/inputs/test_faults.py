@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from foldline.errors import InputError
-from foldline.inputs import InputErrors, jobs_from_json, read_jobs
+from foldline.inputs import InputErrors, count_refused, jobs_from_json, read_jobs
 
 
 def protein(**keys: Any) -> dict[str, Any]:
@@ -299,3 +299,18 @@ def test_whole_characters_may_be_escaped(name: str, af3: Callable[..., dict[str,
 @pytest.mark.parametrize("data", ["[" * 100_000, "[" + "9" * 5000 + "]", '"text"', "[]", "[[]]", "null"])
 def test_json_that_is_no_job(data: str, faults: Callable[[Any], list[InputError]]) -> None:
     faults(data)
+
+
+def test_jobs_are_counted_that_have_faults(tmp_path: Path, af3: Callable[..., dict[str, Any]]) -> None:
+    """However many faults each has; two of a list are two, a second job of a name is one."""
+    bad = af3({"protein": {"id": "a", "sequence": ""}}, modelSeeds=[])
+    (tmp_path / "1.json").write_text(json.dumps(bad))
+    (tmp_path / "2.json").write_text(json.dumps([bad, af3(), bad]))
+    (tmp_path / "3.json").write_text(json.dumps(af3()))
+    (tmp_path / "4.fasta").write_text(">x\nM*\n>y\nM*\n>z\nMK\n")
+    (tmp_path / "5.json").write_text("{")
+    jobs, errors = read_jobs([tmp_path, tmp_path / "gone.json", tmp_path / "lost.json"], on_error="collect")
+    assert [job.name for job in jobs] == ["job", "z"]
+    assert len(errors) > 12
+    assert count_refused(errors) == 1 + 2 + 1 + 2 + 1 + 2
+    assert count_refused([]) == 0
