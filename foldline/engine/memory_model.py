@@ -38,6 +38,10 @@ PROCESS_BYTES = 380_000_000
 # oneDNN's kernels for the shapes of one more size, and what its full stores of them have; measured with torch 2.13.
 KERNELS_OF_SIZE = 48_000_000
 MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
+# Of the thread that writes: bytes of an atom as mmCIF text and its columns (measured with 42,000 atoms: 1,400), bytes
+# of a number while it becomes text, and how many of those do so at once.
+ATOM_AS_TEXT, NUMBER_AS_TEXT, NUMBERS_AT_ONCE = 1_500, 48, 1 << 18
+SAMPLES_AT_WRITER = 3  # one is written, one waits, one is handed over
 FLOAT, LONG = 4, 8
 
 
@@ -98,15 +102,25 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     """What a CPU process holds beside live tensors, for every stage.
 
     Row blocks are small enough to come from the heap, which keeps about one set of them when they are freed. Kernels
-    of the sizes that ran before stay; the more there are, the more often a new one replaces another.
+    of the sizes that ran before stay; the more there are, the more often a new one replaces another. What is written
+    is written beside the stages of the seed or the job that comes next.
     """
     items = {"trunk": p.trunk_dtype, "diffusion": p.diffusion_dtype, "confidence": p.confidence_dtype}
     r = Block.of(sizes.n_token, sizes.n_token, p.rows.pair)
     block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
     most = MOST_KERNELS[p.trunk_dtype]
     kernels = most * (1 - math.exp(-p.request.sizes_before * KERNELS_OF_SIZE / most))
-    process = {"process": PROCESS_BYTES, "kernels": round(kernels)}
+    process = {"process": PROCESS_BYTES, "kernels": round(kernels), "writing": writing_bytes(sizes, p)}
     return {name: process | {"heap": block * items[stage].itemsize} for name, stage in STAGES.items()}
+
+
+def writing_bytes(sizes: Sizes, p: "Plan") -> int:
+    """What finished samples hold until their files are written: PAE, PDE, contacts of their seeds, and text."""
+    pairs = sizes.n_token**2
+    samples = min(SAMPLES_AT_WRITER, sizes.n_sample * p.seed_group)
+    matrices = 2 * samples + p.seed_group + 1  # the last one: PDE times contacts, or what is not finite
+    text = ATOM_AS_TEXT * sizes.n_atom + NUMBER_AS_TEXT * min(pairs, NUMBERS_AT_ONCE)
+    return matrices * FLOAT * pairs + text
 
 
 def parameter_bytes(spec: ModelSpec, p: "Plan") -> dict[str, int]:
