@@ -6,6 +6,7 @@ network; a component is a `Component`.
 
 import difflib
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ import platformdirs
 
 from foldline.chem.component import BOND_ORDERS, Component
 from foldline.errors import InputError
+from foldline.execute import Children
 
 SCHEMA = 1
 _TEXT_COLUMNS = {
@@ -70,9 +72,7 @@ class Components:
                     if not (folder / "info.json").is_file():
                         _build_and_rename(root, folder)
             except OSError as error:
-                raise InputError(
-                    f"the component dictionary cannot be stored in {root} ({error}); name another with cache_dir"
-                ) from error
+                raise _not_stored(root, error) from error
         return cls(folder, user)
 
     def with_user(self, user: Mapping[str, Component]) -> "Components":
@@ -178,17 +178,33 @@ class Components:
 
 
 def _build_and_rename(root: Path, folder: Path) -> None:
+    """Have the store made by a child: it takes 1.4 GB, and biotite comes with a plotting library."""
     scratch = Path(tempfile.mkdtemp(prefix=".components-", dir=root))
+    children = Children(1)
+    try:
+        children.run(write_dictionary, scratch)
+        if folder.exists():  # an incomplete folder: it has no info.json
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    finally:
+        children.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_dictionary(scratch: Path) -> None:
+    """Write the store's files. Raises InputError where that is not possible."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that cannot be written to
     try:
         for name, array in dictionary_columns().items():
             np.save(scratch / f"{name}.npy", array)
         info = {"date": _newest_entry(), "biotite": version("biotite"), "schema": str(SCHEMA)}
         (scratch / "info.json").write_text(json.dumps(info), encoding="utf-8")
-        if folder.exists():  # an incomplete folder: it has no info.json
-            shutil.rmtree(folder)
-        scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise _not_stored(scratch.parent, error) from error
+
+
+def _not_stored(root: Path, error: OSError) -> InputError:
+    return InputError(f"the component dictionary cannot be stored in {root} ({error}); name another with cache_dir")
 
 
 def _newest_entry() -> str:

@@ -1,6 +1,7 @@
 """The component store: made once, complete, tolerant of case, clear about what it lacks."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,22 @@ def small_columns() -> dict[str, np.ndarray]:
     return {"code": np.array([b"ZN"]), "atom_start": np.array([0, 1]), **empty, **texts, **atom}
 
 
+class Here:
+    """In place of children: runs what they would in this process, where it can be replaced."""
+
+    def __init__(self, _count: int) -> None:
+        pass
+
+    def run(self, function: Callable[[Path], None], scratch: Path) -> None:
+        function(scratch)
+
+    def close(self) -> None:
+        pass
+
+
 def test_the_store_is_made_once_in_a_versioned_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
+    monkeypatch.setattr(store, "Children", Here)
     monkeypatch.setattr(store, "dictionary_columns", lambda: made.append(1) or small_columns())
     for _ in range(2):
         opened = Components.open(tmp_path)
@@ -63,6 +78,7 @@ def test_a_half_made_store_is_made_anew(tmp_path: Path, monkeypatch: pytest.Monk
     def broken() -> dict[str, np.ndarray]:
         raise OSError("no space left on device")
 
+    monkeypatch.setattr(store, "Children", Here)
     monkeypatch.setattr(store, "dictionary_columns", broken)
     with pytest.raises(InputError, match="no space left on device.*cache_dir"):
         Components.open(tmp_path)
