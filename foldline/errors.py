@@ -8,6 +8,7 @@ FoldlineError                 something a user can act on; one sentence with the
 +-- NonFiniteOutput           the network produced NaN or Inf
 +-- WriteError                a result cannot be written
 +-- SearchError               an alignment or template search failed
+    +-- NoSearch              the settings name nothing to search in or with; an InputError too
 +-- WorkerLost                processes or nodes of a cluster died too often
 +-- InternalError             a fault of Foldline's own, or of a library, that ended one job
 
@@ -105,6 +106,10 @@ class SearchError(FoldlineError):
     """An alignment or template search failed."""
 
     code = "search_failed"
+
+
+class NoSearch(SearchError, InputError):
+    """What the settings name cannot be searched in or with: a database that is missing or broken, or a tool."""
 
 
 class WorkerLost(FoldlineError):

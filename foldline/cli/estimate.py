@@ -44,7 +44,8 @@ def estimate(
 ) -> None:
     """Tell what jobs would need, here and elsewhere.
 
-    Sizes, plans and peak memory, on this device and on GPUs of other sizes. Needs no checkpoint.
+    Sizes, plans and peak memory, on this device and on GPUs of other sizes. Needs no checkpoint. Exit code 1 when some
+    jobs fit on none of the devices, 3 when none fits.
     """
     from foldline.chem.components import Components
     from foldline.engine.estimate import estimate_on, job_sizes, spec_of
@@ -63,7 +64,7 @@ def estimate(
     for fault in faults:
         print_error(fault)
     spec, places = spec_of(settings.model, settings.cache_dir), _places(settings)
-    components, records, failed = Components.open(settings.cache_root), [], len(faults)
+    components, records, failed, homeless = Components.open(settings.cache_root), [], len(faults), 0
     for job in jobs:
         try:
             sizes = job_sizes(job, components, settings.msa)
@@ -73,6 +74,7 @@ def estimate(
             continue
         sharing = replace(sizes, n_seed=min(sizes.n_seed, settings.seed_batch or sizes.n_seed))
         found = [estimate_on(place, sharing, settings.samples, spec) for place in places]
+        homeless += all(one.plan is None for one in found)
         if as_json:
             records.append(_record(sizes, settings, found))
         else:
@@ -81,6 +83,8 @@ def estimate(
         print(json.dumps(records, indent=1))
     if failed:
         raise typer.Exit(ExitCode.BAD_INPUT)
+    if homeless:
+        raise typer.Exit(ExitCode.NONE_SUCCEEDED if homeless == len(jobs) else ExitCode.SOME_FAILED)
 
 
 def _places(settings: EngineConfig) -> "list[Place]":

@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from foldline.errors import SearchError
+from foldline.errors import NoSearch, SearchError
 from foldline.execute import Executor
 from foldline.search.recipes import Search
 from foldline.search.rows import Alignment, Found, Row, alignment_of
@@ -52,7 +52,7 @@ class Hmmer:
         programs = {name: shutil.which(name) for name in PROGRAMS}
         missing = [name for name, path in programs.items() if path is None]
         if missing:
-            raise SearchError(
+            raise NoSearch(
                 f"{missing[0]} is not on the PATH: install HMMER (apt-get install hmmer), or use pyhmmer, which comes"
                 " with Foldline"
             )
@@ -61,7 +61,7 @@ class Hmmer:
         version = re.search(r"HMMER (\d+)\.(\d+)(\.\d+)*", banner)
         if version is None or (int(version[1]), int(version[2])) < OLDEST:
             known = version[0] if version else "no HMMER that is known"
-            raise SearchError(f"{found['jackhmmer']} is {known}: version 3.1 or later is needed")
+            raise NoSearch(f"{found['jackhmmer']} is {known}: version 3.1 or later is needed")
         return cls(found, version[0].removeprefix("HMMER "))
 
     def told_before(self, database: str, files: Sequence[Path], search: Search) -> Sequence[str]:

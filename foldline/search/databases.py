@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldline import remote
-from foldline.errors import SearchError
+from foldline.errors import NoSearch, SearchError
 from foldline.search.files import write_whole
 from foldline.search.recipes import MMCIF_FOLDER, RECIPES, SEQRES_FILE, Kind, Recipe, Search
 from foldline.search.settings import MMCIF, OFF, SEQRES, SearchSettings
@@ -77,7 +77,7 @@ def locate(name: str, settings: SearchSettings, folder: Path | None = None) -> D
             return found
     places = ", ".join(str(root) for root in settings.roots) or str(base)
     where = "there" if named and remote.is_url(named) else f"in {places}"
-    raise SearchError(
+    raise NoSearch(
         f"the database {name} ({words[0]}) is not {where}: put it there, name its file in [search.databases] of"
         f' foldline.toml, or write {name} = "{OFF}" there to go without'
     )
@@ -141,7 +141,7 @@ def _at_url(name: str, url: str, folder: Path | None) -> Database | None:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             origins = list(pool.map(remote.stat, shard_names(prefix, count, suffix)))
     except remote.RemoteError as error:
-        raise SearchError(f"the database {name}: {error}") from error
+        raise NoSearch(f"the database {name}: {error}") from error
     found = tuple(origin for origin in origins if origin is not None)
     if not found:
         return None
@@ -194,8 +194,8 @@ def structure_file(database: Database, name: str) -> Path | None:
         raise SearchError(f"the database {database.name}: {error}") from error
 
 
-def _lacks(name: str, missing: object, lacking: int, count: int) -> SearchError:
-    return SearchError(
+def _lacks(name: str, missing: object, lacking: int, count: int) -> NoSearch:
+    return NoSearch(
         f"the shard {missing} of the database {name} is missing ({lacking} of {count} are): copy it there, or make the"
         " shards again with foldline db shard"
     )
@@ -225,7 +225,7 @@ def check(path: Path) -> None:
             file.seek(max(size - 1, 0))
             last = file.read(1)
     except OSError as error:
-        raise SearchError(
+        raise NoSearch(
             f"the database file {path} cannot be read ({error.strerror or error}): check its permissions"
         ) from error
     _check_ends(path, head, last)
@@ -235,13 +235,13 @@ def _check_ends(path: object, head: bytes, last: bytes) -> None:
     """See `check`; `last` may be unknown, as of a server that does not tell a file's size."""
     remedy = "get it again"
     if not head.strip():
-        raise SearchError(f"the database file {path} is empty: {remedy}")
+        raise NoSearch(f"the database file {path} is empty: {remedy}")
     if head.startswith(_PACKED):
-        raise SearchError(f"the database file {path} is compressed: unpack it, searches read plain FASTA")
+        raise NoSearch(f"the database file {path} is compressed: unpack it, searches read plain FASTA")
     if not head.startswith(b">"):
-        raise SearchError(f"the database file {path} is no FASTA, it does not start with '>': {remedy}")
+        raise NoSearch(f"the database file {path} is no FASTA, it does not start with '>': {remedy}")
     if last not in (b"\n", b""):
-        raise SearchError(
+        raise NoSearch(
             f"the database file {path} is cut off, its last line has no end: {remedy}, or end the line if it is whole"
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldline.errors import SearchError
+from foldline.errors import NoSearch, SearchError
 from foldline.execute import go_on
 from foldline.search.cache import Cache
 from foldline.search.databases import Database, identity
@@ -170,7 +170,7 @@ def locate_set(recipe: Recipe, settings: SearchSettings) -> Database | None:
             return Database(recipe.database, (first,)) if found.has_species else None
         lacks = () if found.environment is not None else ("colabfold_envdb",)
         return Database(recipe.database, (first,), beside=tuple(more), lacks=lacks)
-    raise SearchError(
+    raise NoSearch(
         f"the folder {named} of ColabFold's databases has no uniref30_..._db, or is not there: make it with ColabFold's"
         f" setup_databases.sh, and give its local path as {COLABFOLD_SET} in [search.databases] of foldline.toml"
     )
@@ -194,5 +194,5 @@ def _expandable(path: Path) -> Expandable:
     for ending in ("", ".idx") if indexed else ("", "_seq", "_aln"):
         part = path.with_name(f"{path.name}{ending}.index")
         if not part.is_file():
-            raise SearchError(f"{part} is missing: make the databases with ColabFold's setup_databases.sh again")
+            raise NoSearch(f"{part} is missing: make the databases with ColabFold's setup_databases.sh again")
     return Expandable(path, indexed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from foldline.errors import SearchError
+from foldline.errors import NoSearch, SearchError
 from foldline.execute import Executor, go_on
 from foldline.inputs.job import Template, Text
 from foldline.search import tools
@@ -236,7 +236,7 @@ class Searcher:
         sources = {recipe: self._source(recipe) for group in recipes.values() for recipe in group}
         present = {recipe: source for recipe, source in sources.items() if source is not None}
         if not present:
-            raise SearchError(
+            raise NoSearch(
                 f"there is no database to search {kind} sequences in: name databases in [search] of foldline.toml, give"
                 ' unpairedMsa ("" for none), or go without alignments (--msa none)'
             )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from foldline.errors import SearchError
+from foldline.errors import NoSearch, SearchError
 from foldline.execute import Executor
 from foldline.search.recipes import Search
 from foldline.search.rows import Alignment, Found
@@ -73,5 +73,5 @@ def choose(name: str, folder: Path | None = None) -> Tool:
     except ImportError as error:
         if name == "auto" and Hmmer.is_here():
             return Hmmer.find()
-        raise SearchError("pyhmmer is not installed: pip install pyhmmer, or install HMMER") from error
+        raise NoSearch("pyhmmer is not installed: pip install pyhmmer, or install HMMER") from error
     return PyHmmer()

@@ -84,10 +84,17 @@ def test_models_differ(estimated: Callable[..., list[dict]], job: Callable[..., 
 
 def test_what_does_not_fit_is_said(run: Callable[..., Any], job: Callable[..., Path]) -> None:
     found = run("estimate", job(), "--device", "cpu", "--max-memory", "500MB")
-    assert found.code == 0 and "does not fit" in found.out and "none" in found.out
+    assert found.code == 3 and "does not fit" in found.out and "none" in found.out
     assert "8 tokens need " in found.out
     assert "--dtype bf16" not in found.out, "it would not fit either"
     assert "use a machine with at least " in found.out
+
+
+def test_some_jobs_that_fit_nowhere(run: Callable[..., Any], job: Callable[..., Path]) -> None:
+    large = {"protein": {"id": "A", "sequence": "MKTAYIAK" * 200, "unpairedMsa": "", "pairedMsa": "", "templates": []}}
+    words = ("--device", "cpu", "--max-memory", "700MB", "--model", "demo")
+    small, big = job("small"), job("big", sequences=[large])
+    assert [run("estimate", *files, *words).code for files in ([small], [small, big], [big])] == [0, 1, 3]
 
 
 def test_chains_without_an_alignment_are_named(run: Callable[..., Any], job: Callable[..., Path]) -> None:

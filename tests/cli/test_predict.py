@@ -14,7 +14,7 @@ import pytest
 
 from foldline.cli.display import Plain
 from foldline.config import EngineConfig
-from foldline.errors import DoesNotFit, InputError, WeightsError
+from foldline.errors import DoesNotFit, InputError, NoSearch, SearchError, WeightsError
 from foldline.execute import Event
 from foldline.weights import download
 from foldline.weights.registry import Entry
@@ -118,6 +118,8 @@ def test_none_shows_failures_alone(run: Command, engine: Any, job: Write) -> Non
         ({"b": InputError("bad")}, 1, "2 done, 1 failed"),
         ({"a": InputError("bad"), "b": InputError("bad"), "c": InputError("bad")}, 2, "3 failed"),
         ({"a": InputError("bad"), "b": DoesNotFit(1, 2, 1, "no"), "c": InputError("bad")}, 3, "3 failed"),
+        ({"a": NoSearch("bad"), "b": NoSearch("bad"), "c": InputError("bad")}, 2, "3 failed"),
+        ({"a": SearchError("bad"), "b": SearchError("bad"), "c": NoSearch("bad")}, 3, "3 failed"),
     ],
 )
 def test_exit_codes(run: Command, engine: Any, job: Write, errors: dict[str, Exception], code: int, ends: str) -> None:

@@ -60,10 +60,19 @@ def test_search_writes_a_job_that_needs_no_search(
     assert again == written
 
 
-def test_a_missing_database_is_one_sentence(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [("search",), ("predict", "--stage", "search")])
+def test_what_cannot_be_searched_in_is_one_sentence_and_nothing_is_run(
+    place: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "data" / "u.fasta").write_bytes(b"no FASTA")
+    assert command(*words, "job.json", "--out", "out") == 2
+    assert capsys.readouterr().err.count("u.fasta is no FASTA") == 1
     (place / "data" / "u.fasta").unlink()
-    assert command("search", "job.json", "--out", "out") == 3
+    assert command(*words, "job.json", "--out", "out") == 2
     assert "the database uniref90 (u.fasta) is not in" in capsys.readouterr().err
+    (place / "foldline.toml").write_text('cache_dir = "cache"\n')
+    assert command(*words, "job.json", "--out", "out") == 2
+    assert "there is no database to search protein sequences in" in capsys.readouterr().err
     assert not (place / "out").exists()
 
 
