@@ -63,9 +63,12 @@ def refuse_foreign(raw: dict[str, Any], faults: Faults) -> bool:
 def _entities(raw: dict[str, Any]) -> list[tuple[Parts, str, dict[str, Any]]]:
     """The entities in the form that Protenix shares with the AlphaFold Server: place, key, content."""
     sequences = raw.get("sequences")
+    items: list[Any] = sequences if isinstance(sequences, list) else []
     found: list[tuple[Parts, str, dict[str, Any]]] = []
-    for i, item in enumerate(sequences if isinstance(sequences, list) else ()):
-        for key, content in item.items() if isinstance(item, dict) else ():
+    for i, item in enumerate(items):
+        if not isinstance(item, dict):
+            continue
+        for key, content in item.items():
             inner = key not in ("ligand", "ion") or isinstance(content, dict) and key in content
             if key in _SHARED and isinstance(content, dict) and inner:  # {"ligand": {"ccdCodes": ...}} is not
                 found.append((("sequences", i, key), key, content))

@@ -43,9 +43,9 @@ def _job(raw: object, faults: Faults, folder: Path | None, in_list: bool) -> Job
             (), f"{shown(raw)} stands where a job belongs: a job is an object with name, sequences and modelSeeds"
         )
         return None
-    if refuse_foreign(raw, faults):
-        return None
     dialect = raw.get("dialect")
+    if dialect != af3_json.DIALECT and refuse_foreign(raw, faults):
+        return None
     if dialect is None:
         dialect = server_json.DIALECT if _server_keys(raw) or in_list and not _af3_keys(raw) else af3_json.DIALECT
     if dialect == af3_json.DIALECT:

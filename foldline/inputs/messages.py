@@ -23,6 +23,15 @@ _HALF_CHARACTER = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+_ELSEWHERE = {  # keys of other programs, in lower case, and what AlphaFold 3 has instead
+    "msa": "unpairedMsa",
+    "count": "id",
+    "copies": "id",
+    "ccd": "ccdCodes",
+    "seeds": "modelSeeds",
+    "constraints": "bondedAtomPairs",
+    "covalent_bonds": "bondedAtomPairs",
+}
 _WANTED = {
     "string_type": ("text", "write it in double quotes"),
     "int_type": ("a whole number", "write one without quotes and decimal point"),
@@ -54,7 +63,10 @@ def validated(model: type[Model], raw: object, parts: Sequence[str | int], fault
 def unknown_key(key: str, known: Sequence[str]) -> str:
     """The sentence for a key that does not exist, with the nearest known one."""
     folded = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(key.lower(), list(folded), n=1, cutoff=0.6)
+    other = _ELSEWHERE.get(key.lower())
+    near = difflib.get_close_matches(key.lower(), list(folded), n=1, cutoff=0.6) if other not in known else []
+    if other in known:
+        return f'unknown key "{key}": AlphaFold 3 calls it "{other}"'
     if near:
         return f'unknown key "{key}": did you mean "{folded[near[0]]}"?'
     return f'unknown key "{key}": take it out (known here: {listed(list(known))})'

@@ -127,6 +127,8 @@ CASES = {
     "A41 true": ([protein()], {"modelSeeds": [True]}, "$.modelSeeds[0]", "true is not a whole number"),
     "A41 no list": ([protein()], {"modelSeeds": 1}, "$.modelSeeds", "a list belongs"),
     "A44 unknown key": ([protein()], {"modelSeed": 1}, "$.modelSeed", 'did you mean "modelSeeds"?'),
+    "A44 key of Boltz": ([protein(msa="a.a3m")], {}, f"{P}.msa", 'AlphaFold 3 calls it "unpairedMsa"'),
+    "A44 key of Protenix": ([protein()], {"covalent_bonds": []}, "$.covalent_bonds", '"bondedAtomPairs"'),
     "A44 unknown key in a chain": ([protein(unpairedMSA="")], {}, f"{P}.unpairedMSA", 'did you mean "unpairedMsa"?'),
     "A44 unknown chain": (
         [{"ligands": {"id": "A", "smiles": "C"}}],

@@ -65,6 +65,13 @@ def test_alphafold3_jobs_are_not_taken_for_others(read: Callable[[Any], Job], af
     assert read(af3({"ligand": {"id": "L", "smiles": "CC(=O)O"}})).entities[0].smiles == "CC(=O)O"
 
 
+def test_a_slip_in_an_alphafold3_job_is_a_slip(
+    af3: Callable[..., Any], faults: Callable[[Any], list[InputError]]
+) -> None:
+    (error,) = faults(af3({"proteinChain": {"id": "A", "sequence": "MKT", "unpairedMsa": "", "pairedMsa": ""}}))
+    assert error.message == 'unknown key "proteinChain": did you mean "protein"?'
+
+
 def test_queries_of_openfold3(faults: Callable[[Any], list[InputError]]) -> None:
     query = {"chains": [{"molecule_type": "protein", "chain_ids": ["A"], "sequence": "MKT"}]}
     (error,) = faults({"seeds": [1], "queries": {"x": query}})
