@@ -1,12 +1,12 @@
 """Kill `foldline predict` at random moments, many times over: nothing finished is lost, nothing is half-written.
 
-    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--whole] [--shared] [--write benchmarks/results/kills.txt]
+    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--whole] [--shared] [--write FILE]
 
 The smallest random network on a CPU; a process of its own for every run, killed with SIGKILL at a moment drawn evenly
-from its whole life. The process is a fork of one that has run before, so that its life is all work; with
---whole it is a new interpreter, most of whose life goes into imports. What is looked at after each kill:
-tests/survival/killing.py. With --shared, jobs and seeds share forward passes, and files are compared up to the last
-digits of their numbers.
+from its whole life; half of the runs make results, the other half replaces some. The process is a fork of one that has
+run before, so that its life is all work; with --whole it is a new interpreter, most of whose life goes into imports.
+What is looked at after each kill: tests/survival/killing.py. With --shared, jobs and seeds share forward passes, and
+files are compared up to the last digits of their numbers.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests" / "survival"), str(ROOT / "tests" / "network_cases")]
 
-from killing import ALONE, Forked, Tormentor, start  # noqa: E402
+from killing import ALONE, Forked, Replacer, Tally, Tormentor, start  # noqa: E402
 from upstream_layout import small_network, state  # noqa: E402
 
 
@@ -39,21 +39,18 @@ def main() -> int:
         folder = Path(name)
         torch.set_num_threads(1)
         torch.save({"model": state(small_network(), "module.")}, folder / "small.pt")
-        options = () if args.shared else ALONE
-        starter = start if args.whole else Forked
-        tormentor = Tormentor(folder, folder / "small.pt", jobs=args.jobs, options=options, starter=starter)
-        count = len(tormentor.reference)
-        tally = tormentor.run(args.kills, args.seed, lambda text: print(text, flush=True))
-    how = "up to the last digits" if args.shared else "byte for byte"
-    lines = [
-        f"{tally.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s; {args.jobs} jobs of 2 seeds and 2 samples,"
-        f" {count} files; a life is {tally.life:.1f} s, kills came after {min(tally.moments):.2f} to "
-        f"{max(tally.moments):.2f} s",
-        f"after a kill: no file yet {tally.before_any_file}, some {tally.in_the_midst}, all {tally.after_all_files} "
-        f"(runs that ended before their kill: {tally.too_late}); scratch files left by kills: {tally.half_files_seen}",
-        f"{tally.finished_runs} runs left alone afterwards ended {how} as one that was never killed, apart from "
-        "seconds and peak memory in <job>_run.json",
-        "finished files lost: 0; half-written files under a final name: 0; jobs listed twice: 0",
+        more = {"jobs": args.jobs, "options": () if args.shared else ALONE}
+        more["starter"] = start if args.whole else Forked
+        lines = []
+        for kind, kills in ((Tormentor, args.kills - args.kills // 2), (Replacer, args.kills // 2)):
+            place = folder / kind.__name__
+            place.mkdir()
+            tormentor = kind(place, folder / "small.pt", **more)
+            tally = tormentor.run(kills, args.seed, lambda text: print(text, flush=True))
+            lines += told(tally, replacing=kind is Replacer, equal="alike" if args.shared else "byte for byte")
+    lines += [
+        f"{args.kills} kills (SIGKILL) in {time.monotonic() - begin:.0f} s; {args.jobs} jobs of 2 seeds and 2 samples",
+        "finished files lost: 0; half-written files under a final name: 0; jobs listed twice, or without a result: 0",
     ]
     text = "\n".join(lines) + "\n"
     print(text, end="")
@@ -61,6 +58,21 @@ def main() -> int:
         args.write.parent.mkdir(parents=True, exist_ok=True)
         args.write.write_text(text)
     return 0
+
+
+def told(tally: Tally, *, replacing: bool, equal: str) -> list[str]:
+    """What kills of one kind met."""
+    if not tally.moments:
+        return []
+    what = "runs that replace results, new files" if replacing else "runs that make results, files"
+    return [
+        f"{tally.kills} kills of {what} after a kill: none {tally.before_any_file}, some {tally.in_the_midst}, all "
+        f"{tally.after_all_files}; jobs amid a swap: {tally.amid_a_swap}; scratch files left: {tally.half_files_seen}",
+        f"  a life is {tally.life:.1f} s, kills came after {min(tally.moments):.2f} to {max(tally.moments):.2f} s; "
+        f"runs that ended before: {tally.too_late}",
+        f"  {tally.finished_runs} runs left alone afterwards ended {equal} as one that was never killed, apart from "
+        "seconds and peak memory in <job>_run.json",
+    ]
 
 
 if __name__ == "__main__":

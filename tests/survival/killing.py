@@ -2,7 +2,8 @@
 
 A run that is never killed gives the reference. After every kill: every file that has its final name is byte for byte
 that of the reference, no file that was there is gone, and no line of a list is half but the last. When all jobs are
-done, or in the end, a last run that is left alone has to give the reference's files, no more and no less.
+done, or in the end, a last run that is left alone has to give the reference's files, no more and no less. A `Replacer`
+does the same to runs that replace results.
 """
 
 import json
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from foldline.cli import main
 
@@ -26,7 +28,8 @@ ALONE = ("--seed-batch", "1")  # seeds that share passes differ in their last di
 NUMBER = re.compile(rb"-?\d+\.\d+")
 LISTS = ("results.jsonl", "failed.jsonl", "failed_jobs.json")
 # What of <job>_run.json depends on when and how often the run was broken off.
-OF_THE_RUN = ("seconds", "seconds_per_seed", "peak_bytes", "plan")
+OF_THE_RUN = ("seconds", "seconds_per_seed", "peak_bytes", "plan", "files")
+CHANGED = ("--steps", "3", "--samples", "1")  # options with which results are others
 
 
 def write_jobs(folder: Path, count: int, seeds: int) -> None:
@@ -154,19 +157,30 @@ def contents(out: Path) -> dict[str, bytes]:
     return found
 
 
+def records(out: Path) -> dict[str, dict]:
+    """The record of every job that has one, by the names of folders; the sizes that it tells are those of the files."""
+    found = {path.parent.name: json.loads(path.read_bytes()) for path in out.glob("*/*_run.json")}
+    for job, record in found.items():
+        sizes = {file: (out / job / file).stat().st_size for file in record["files"] if (out / job / file).is_file()}
+        assert sizes == record["files"], f"{job} has a record and is not whole"
+    return found
+
+
 def leftovers(out: Path) -> list[str]:
     """Files that no finished run leaves; empty lock files are none."""
-    hidden = [path for path in out.rglob(".*") if path.is_file()]
-    return [str(path.relative_to(out)) for path in hidden if path.suffix != ".lock"]
+    names = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return [str(name) for name in names if any(part.startswith(".") for part in name.parts)]
 
 
 def listed(path: Path, *, torn: bool) -> list[str]:
     """Jobs of a list of lines; with `torn` the last line may be half."""
-    if not path.is_file():
-        return []
-    *whole, last = path.read_bytes().split(b"\n")
-    assert torn or last == b"", f"{path}: half a line at the end of a finished run"
-    return [json.loads(line)["directory"] for line in whole]
+    assert torn or not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n"), f"{path}: half a line at the end"
+    return [line["directory"] for line in whole_lines(path)]
+
+
+def whole_lines(path: Path) -> list[dict]:
+    """A list of lines but for the half one at its end."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.is_file() else []
 
 
 def alike(data: bytes, reference: bytes) -> bool:
@@ -188,6 +202,7 @@ class Tally:
     too_late: int = 0
     finished_runs: int = 0
     half_files_seen: int = 0
+    amid_a_swap: int = 0
     life: float = 0.0
     moments: list[float] = field(default_factory=list)
 
@@ -238,12 +253,12 @@ class Tormentor:
                 finish(process)
                 tally.kills += 1
                 tally.moments.append(moment)
-            after = self._check(before)
-            tally.before_any_file += not after
-            tally.in_the_midst += 0 < len(after) < len(self.reference)
-            tally.after_all_files += len(after) == len(self.reference)
-            say(f"kill {tally.kills}: after {moment:.2f} s, {len(after)} of {len(self.reference)} files")
-            if len(after) == len(self.reference):
+            made = self._made(self._check(before))
+            tally.before_any_file += not made
+            tally.in_the_midst += 0 < made < len(self.reference)
+            tally.after_all_files += made == len(self.reference)
+            say(f"kill {tally.kills}: after {moment:.2f} s, {made} of {len(self.reference)} files")
+            if made == len(self.reference):
                 self._end()
         self._end()
         return tally
@@ -251,21 +266,31 @@ class Tormentor:
     def _start(self, out: str) -> Process:
         return self.starter(self.folder, self.checkpoint, out, *self.options)
 
+    def _made(self, after: dict[str, bytes]) -> int:
+        """How many files of the reference are there."""
+        return len(after)
+
     def _check(self, before: dict[str, bytes]) -> dict[str, bytes]:
         """Look at the folder after a kill; what it holds."""
-        out = self.folder / "out"
-        after = contents(out)
+        after = contents(self.folder / "out")
         wrong = [name for name, data in after.items() if not self.same(data, self.reference.get(name, b""))]
         assert not wrong, f"half-written or different: {wrong}"
         lost = [name for name, data in before.items() if after.get(name) != data]
         assert not lost, f"lost: {sorted(lost)}"
+        self._check_lists()
+        return after
+
+    def _check_lists(self) -> dict[str, dict]:
+        """Look at the lists after a kill; the records that are there."""
+        out = self.folder / "out"
+        there = records(out)
         for name in LISTS[:2]:
             jobs = listed(out / name, torn=True)
             assert len(jobs) == len(set(jobs)), f"{name} lists jobs twice: {jobs}"
         for job in listed(out / LISTS[0], torn=True):
-            assert f"{job}/{job}_run.json" in after, f"{job} is listed and not finished"
+            assert job in there, f"{job} is listed and not finished"
         self.tally.half_files_seen += len(list(out.rglob(".*.tmp")))
-        return after
+        return there
 
     def _end(self) -> None:
         """A run that is left alone ends as the reference did; then everything starts anew."""
@@ -277,5 +302,63 @@ class Tormentor:
         assert leftovers(out) == [], f"a finished run leaves behind: {leftovers(out)}"
         assert sorted(listed(out / LISTS[0], torn=False)) == self.names
         assert listed(out / LISTS[1], torn=False) == [] and not (out / LISTS[2]).exists()
-        shutil.rmtree(out)
         self.tally.finished_runs += 1
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        shutil.rmtree(self.folder / "out")
+
+
+class Replacer(Tormentor):
+    """Kills runs that replace results by others, to and fro: a job with a record has the one or the other, whole.
+
+    A job without a record is amid a swap that the next run ends.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path, **more: Any) -> None:
+        super().__init__(folder, checkpoint, **more)
+        self.old, self.before = self.reference, self.options + CHANGED
+        self._turn()
+        code, printed = finish(self._start("changed"))
+        assert code == 0, printed
+        self.reference = contents(folder / "changed")
+        shutil.copytree(folder / "reference", folder / "out")
+        assert records(folder / "out").keys() == set(self.names)
+
+    def _turn(self) -> None:
+        self.old, self.reference = self.reference, self.old
+        self.options, self.before = self.before, self.options
+
+    def _begin_anew(self) -> None:
+        self._turn()
+
+    def _made(self, after: dict[str, bytes]) -> int:
+        return sum(len(_of(after, job)) for job in self.names if self._is(after, self.reference, job))
+
+    def _is(self, found: dict[str, bytes], wanted: dict[str, bytes], job: str) -> bool:
+        """Whether a job's files are those wanted, no more and no less."""
+        have, want = _of(found, job), _of(wanted, job)
+        return have.keys() == want.keys() and all(self.same(have[name], want[name]) for name in want)
+
+    def _check(self, before: dict[str, bytes]) -> dict[str, bytes]:
+        out = self.folder / "out"
+        after, there = contents(out), self._check_lists()
+        lines = {line["directory"]: line for line in whole_lines(out / LISTS[0])}
+        for job in self.names:
+            is_old, is_new = self._is(after, self.old, job), self._is(after, self.reference, job)
+            assert not self._is(before, self.reference, job) or is_new, f"{job} was done and is not"
+            next_is_whole = (out / job / f".{job}_next" / f"{job}_run.json").is_file()
+            if job not in there:
+                assert next_is_whole and job not in lines, f"{job} has no result"
+                self.tally.amid_a_swap += 1
+                continue
+            assert is_old or is_new, f"{job} is a mixture"
+            assert job not in lines or lines[job]["fingerprint"] == there[job]["fingerprint"], (
+                f"{job}: another is listed"
+            )
+            assert job in lines or is_new or next_is_whole, f"{job} is there and not listed"
+        return after
+
+
+def _of(found: dict[str, bytes], job: str) -> dict[str, bytes]:
+    return {name: data for name, data in found.items() if name.startswith(f"{job}/")}
