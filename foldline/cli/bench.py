@@ -9,6 +9,7 @@ from foldline.errors import InputError
 
 bench = typer.Typer(help="Measure published figures again.", no_args_is_help=True)
 GIB, UNLIMITED = 2**30, 1 << 60
+ATOMS_PER_TOKEN = 8  # of a protein
 
 
 @bench.callback()
@@ -19,7 +20,9 @@ def _bench() -> None:
 @bench.command()
 def memory(
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens of the job.")] = 10_000,
-    atoms: Annotated[int, typer.Option("--atoms", min=1, help="Atoms of the job.")] = 80_000,
+    atoms: Annotated[
+        int | None, typer.Option("--atoms", min=1, help=f"Atoms of the job [default: {ATOMS_PER_TOKEN} per token].")
+    ] = None,
     msa_rows: Annotated[int, typer.Option("--msa-rows", min=1, help="Rows of the alignment.")] = 1_024,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Samples per seed.")] = 5,
     dtype: Annotated[str, typer.Option("--dtype", metavar="bf16|fp32", help="Precision of the network.")] = "bf16",
@@ -42,6 +45,7 @@ def memory(
     from foldline.engine.memory_bench import measure
     from foldline.engine.plan import Sizes, plan
 
+    atoms = atoms or ATOMS_PER_TOKEN * tokens
     sizes = Sizes(tokens, atoms, msa_rows, samples)
     chosen = plan(sizes, spec_of(model), memory_bytes, dtype=dtypes[dtype], device="cuda")
     report = measure(chosen)

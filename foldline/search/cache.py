@@ -187,11 +187,12 @@ class Cache:
                     else:
                         self.put(stem, text, abouts.pop(stem, {}))
                         new += 1
-        except (OSError, tarfile.TarError, ValueError) as error:
+        except (OSError, EOFError, tarfile.TarError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
+            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(":")
             raise InputError(
-                f"not a file that foldline cache export wrote ({error}): check its path", source=str(source)
+                f"not a file that foldline cache export wrote ({reason}): check its path", source=str(source)
             ) from error
         return new, here
 

@@ -69,9 +69,10 @@ def test_a_report_that_fails_is_not_a_job_that_fails(run: Command, engine: Any, 
     done = run(*words, "json")
     lines = [json.loads(line) for line in done.out.splitlines()]
     told = [{k: v for k, v in line.items() if k != "event"} for line in lines if line["event"] == "report"]
+    error = {"code": "bad_input", "stage": "", "message": "out/bad is no result", "path": None}
     assert told == [
         {"job": "a", "path": "out/a/x_report.html", "error": None},
-        {"job": "bad", "path": None, "error": {"code": "bad_input", "message": "out/bad is no result"}},
+        {"job": "bad", "path": None, "error": error},
     ]
     assert done.code == 1 and (lines[-1]["done"], lines[-1]["failed"]) == (2, 0)
     done = run(*words, "none")

@@ -109,8 +109,9 @@ def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     wrong = tmp_path / "wrong.tar"
     wrong.write_text("hello")
-    with pytest.raises(InputError, match=r"wrong\.tar: not a file that foldline cache export wrote"):
+    with pytest.raises(InputError, match=r"wrong\.tar: not a file that foldline cache export wrote") as refused:
         cache.take(wrong)
+    assert "\n" not in str(refused.value) and "(file could not be opened successfully)" in str(refused.value)
     (tmp_path / "file").write_text("x")
     with tarfile.open(wrong, "w") as tar:
         tar.add(tmp_path / "file", "../../escaped")

@@ -40,7 +40,10 @@ def write_report(directory: Path) -> Path:
     try:
         write_atomically(path, [page])
     except OSError as fault:
-        raise WriteError(f"the report cannot be written: {fault.strerror or fault}") from fault
+        raise WriteError(
+            f"{path} cannot be written ({fault.strerror or fault}): check the folder's permissions and its free"
+            " space, or make the report of a copy"
+        ) from fault
     return path
 
 

@@ -50,7 +50,10 @@ def write_plots(directory: Path) -> list[Path]:
         for path, data in pictures.items():
             write_atomically(path, [data])
     except OSError as fault:
-        raise WriteError(f"the plots cannot be written: {fault.strerror or fault}") from fault
+        raise WriteError(
+            f"the pictures cannot be written to {record.directory} ({fault.strerror or fault}): check its permissions"
+            " and its free space, or make them of a copy"
+        ) from fault
     return list(pictures)
 
 
