@@ -58,6 +58,22 @@ def write_whole(folder: Path, fingerprint: str, seeds: tuple[int, ...] = (1,)) -
         (folder / f"{folder.name}_{part}").write_text(json.dumps({"fingerprint": fingerprint, "part": part}))
 
 
+def with_sizes(folder: Path) -> None:
+    """Have the record of a result tell the bytes of its files."""
+    path = folder / f"{folder.name}_run.json"
+    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    sizes.pop(path.name)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": sizes}))
+
+
+def write_next(folder: Path, fingerprint: str) -> None:
+    """A whole result beside the one that is there, as it is before it takes its place."""
+    write_whole(folder.parent / "made" / folder.name, fingerprint)
+    with_sizes(folder.parent / "made" / folder.name)
+    (folder.parent / "made" / folder.name).rename(folder / f".{folder.name}_next")
+    (folder.parent / "made").rmdir()
+
+
 def record(name: str) -> dict[str, Any]:
     return json.loads(remote.content(f"{URL}/{name}/{name}_run.json") or b"{}")
 
@@ -108,6 +124,43 @@ def test_what_is_done_is_found_and_what_is_gone_is_not(
     remote.remove(f"{URL}/c/c_run.json")
     store.bring(["a", "b", "c", "d"])
     assert [name for name in "abcd" if is_finished(store.folder / name, name, "one")] == ["a"]
+
+
+def test_what_is_damaged_in_the_store_is_not_done(store: StoredResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        write_whole(store.folder / name, "one")
+        with_sizes(store.folder / name)
+        store.carry(name, "one")
+    assert store.bring("abc") == {} and is_finished(store.folder / "a", "a", "one")
+    sample = "seed-1_sample-0/b_seed-1_sample-0_model.cif"
+    remote.write(b"x", f"{URL}/a/a_model.cif")
+    remote.remove(f"{URL}/b/{sample}")
+    size = json.loads(remote.content(f"{URL}/a/a_run.json") or b"")["files"]["a_model.cif"]
+    assert store.bring("abc") == {
+        "a": f"a_model.cif has 1 bytes, {size} were written",
+        "b": f"{sample} is missing",
+    }
+    assert [name for name in "abc" if is_finished(store.folder / name, name, "one")] == ["c"]
+    there = remote.files
+    monkeypatch.setattr(remote, "files", lambda url: dict.fromkeys(there(url), 0))
+    assert store.bring("abc") == {"b": f"{sample} is missing"}, "a store that tells no sizes"
+
+
+def test_a_swap_that_a_kill_broke_off_is_ended(store: StoredResults, tmp_path: Path) -> None:
+    """By whoever asks for the job, or carries it; until then it counts as a result that is nowhere else."""
+    for name in ("a", "b"):
+        write_whole(store.folder / name, "one")
+        write_next(store.folder / name, "two")
+        (store.folder / name / f"{name}_run.json").unlink()
+    (store.folder / "a" / "a_model.cif").unlink()
+    (left,) = left_behind(tmp_path / "work")
+    assert left.whole == ("a", "b") and left.started == ()
+    store.bring("a")
+    assert json.loads((store.folder / "a" / "a_run.json").read_text())["fingerprint"] == "two"
+    for name in ("a", "b"):
+        store.carry(name, "two")
+        assert record(name)["fingerprint"] == "two"
+        assert [path.name for path in (store.folder / name).iterdir()] == [f".{name}_stored.json"]
 
 
 def test_what_a_killed_run_did_not_remove(store: StoredResults) -> None:

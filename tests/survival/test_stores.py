@@ -157,6 +157,16 @@ def test_no_reader_sees_half_a_result(place: Place, monkeypatch: pytest.MonkeyPa
     assert [line["samples"] for line in place.list()] == [1, 1, 1]
 
 
+def test_a_damaged_result_in_the_store_is_made_again(place: Place, reference: dict[str, bytes]) -> None:
+    assert place.run()[0] == 0
+    file = "seed-2_sample-1/job1_seed-2_sample-1_confidences.json"
+    remote.write(b"{}", f"{URL}/job1/{file}")
+    code, said, told = place.run(machine="two")
+    assert (code, told) == (0, "") and predicted(said) == [("job1", 1), ("job1", 2)] and place.stored() == reference
+    remarks = [line["message"] for line in said if line["event"] == "progress" and line["message"]]
+    assert any(text.startswith(f"its result in the store is damaged ({file} has 2 bytes, ") for text in remarks)
+
+
 def test_a_store_that_fails_in_the_midst(
     place: Place, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
