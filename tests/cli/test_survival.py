@@ -137,7 +137,7 @@ def test_ctrl_c_before_anything_runs(
     def interrupted(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("foldline.inputs.read_jobs", interrupted)
+    monkeypatch.setattr("foldline.inputs.read_inputs", interrupted)
     done = run("predict", job("a"), "--out", "out", "--model", "m.pt")
     assert (done.code, done.err) == (130, "stopped by SIGINT before anything was run\n")
     assert not (tmp_path / "out").exists()
