@@ -5,6 +5,7 @@ Facts: AF3 folding_input.py `from_alphafoldserver_fold_job`. Chains get their id
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from foldline.inputs import checks
@@ -25,6 +26,7 @@ DIALECT = "alphafoldserver"
 VERSION = 1
 _KINDS = {"proteinChain": "protein", "rnaSequence": "rna", "dnaSequence": "dna"}
 _MAX_COPIES = 10_000
+_SMILES_TOO = re.compile(r"(?:Cl|Br|[BCNOPSFIbcnops]|\d)+")  # Protenix has SMILES in the place of codes
 Parts = tuple[str | int, ...]
 
 
@@ -98,6 +100,8 @@ def _entity(key: str, shape: object, ids: tuple[str, ...], parts: Parts, faults:
     if isinstance(shape, ServerLigandShape):
         code = shape.ligand.removeprefix("CCD_")
         checks.check_code(code, (*parts, "ligand"), faults)
+        if _SMILES_TOO.fullmatch(shape.ligand):
+            faults.note((*parts, "ligand"), f'"{code}" is read as the component of that code, not as a SMILES')
         return Ligand(ids, (code,))
     if isinstance(shape, ServerIonShape):
         code = shape.ion.removeprefix("CCD_")

@@ -64,6 +64,13 @@ def test_a_single_job_is_accepted(read: Callable[[Any], Job]) -> None:
     )
 
 
+def test_a_code_that_is_a_smiles_too_is_told_of(read: Callable[[Any], Job]) -> None:
+    """Ethanol, to Protenix; the server's codes begin with CCD_."""
+    told = [read({**JOB, "sequences": [{"ligand": {"ligand": code}}]}).notes for code in ("CCO", "CCD_CCO", "ATP")]
+    assert told[1:] == [(), ()]
+    assert told[0] == ('$.sequences[0].ligand.ligand: "CCO" is read as the component of that code, not as a SMILES',)
+
+
 def test_ids_go_on_after_z(read: Callable[[Any], Job]) -> None:
     job = read(changed(count=29))
     assert job.entities[0].ids[24:] == ("Y", "Z", "AA", "BA", "CA")
