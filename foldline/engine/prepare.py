@@ -54,7 +54,7 @@ class Preparer:
         start = time.perf_counter()
         name = slug(job.name)
         directory = None if self.out is None else self.out / name
-        job = replace(job, notes=(*job.notes, *self.notes(job)))
+        job = replace(job, notes=tuple(dict.fromkeys((*job.notes, *self.notes(job)))))  # it may have been here before
         prepared = Prepared(job, name, directory)
         try:
             if self.search is not None:

@@ -16,6 +16,7 @@ from foldline.engine import Engine, Prediction
 from foldline.errors import InternalError
 from foldline.features import featuriser
 from foldline.inputs import Job, jobs_from_json
+from foldline.outputs import layout
 from foldline.outputs.claims import Claim, Claims
 from foldline.sampler import Tape
 
@@ -108,6 +109,27 @@ def test_a_result_of_another_process_counts(engine: Engine, tmp_path: Path) -> N
     assert (
         found.skipped and "another process" in found.warnings[0] and waited == ["left to another process that is at it"]
     )
+
+
+def test_a_result_that_goes_between_two_looks_is_made(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process replaced it after the job was found done, and before it was claimed: it is prepared again."""
+    looks: list[str] = []
+
+    def is_finished(directory: Path, name: str, fingerprint: str) -> bool:
+        looks.append(name)
+        return len(looks) == 1
+
+    monkeypatch.setattr(layout, "is_finished", is_finished)
+    monkeypatch.setattr(engine, "config", EngineConfig(**SETTINGS))
+    real = engine._preparer
+    monkeypatch.setattr(
+        engine, "_preparer", lambda *words: replace(real(*words), notes=lambda job: ("of the checkpoint",))
+    )
+    found = only(engine, tmp_path)
+    assert not found.skipped and len(looks) == 2 and (tmp_path / "ion" / "ion_run.json").is_file()
+    assert found.warnings.count("of the checkpoint") == 1
 
 
 def test_signals_to_all_processes_do_not_change_a_conformer(tmp_path: Path) -> None:
