@@ -33,8 +33,8 @@ STAGES = {
     "diffusion, step": "diffusion",
     "confidence": "confidence",
 }
-# On a CPU, measured on Linux x86-64: interpreter and torch 240 MB, kernels' buffers 50 MB, chemistry libraries 90 MB.
-PROCESS_BYTES = 380_000_000
+# On a CPU, measured on Linux x86-64: interpreter and torch 240 MB, kernels' buffers 50 MB, chemistry libraries 65 MB.
+PROCESS_BYTES = 355_000_000
 # oneDNN's kernels for the shapes of one more size, and what its full stores of them have; measured with torch 2.13.
 KERNELS_OF_SIZE = 48_000_000
 MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
