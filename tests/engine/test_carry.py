@@ -32,8 +32,10 @@ class Store:
     def url_of(self, name: str) -> str:
         return f"s3://bucket/{name}"
 
-    def bring(self, names: Any) -> None:
+    def bring(self, names: Any) -> dict[str, str]:
+        """What is wrong with results there."""
         self.brought.append(list(names))
+        return {name: "x.cif is missing" for name in names if name == "b_c"}
 
     def carry(self, name: str, fingerprint: str, *, is_made: bool) -> None:
         assert self.room.wait(PATIENCE), "the network waits for the store"
@@ -140,9 +142,12 @@ def test_samples_go_seed_by_seed(store: Store) -> None:
 
 
 def test_jobs_are_asked_for_at_once_or_one_by_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with carrier_of(store) as carrier:
+    heard: list[Event] = []
+    with carrier_of(store, progress=heard.append) as carrier:
         given = jobs("a", "b c")
         assert carrier.bring(given) is given and store.brought == [["a", "b_c"]]
+        damaged = "its result in the store is damaged (x.cif is missing): the job is predicted again"
+        assert heard == [Event("b c", "plan", message=damaged)]
         stream = iter(carrier.bring(iter(given)))
         assert next(iter(stream)) == given[0] and store.brought[1:] == [["a"]]
 
