@@ -1,9 +1,9 @@
 """Kills `foldline predict` at random moments of its life and looks at what is left; nothing here knows the engine.
 
 A run that is never killed gives the reference. After every kill: every file that has its final name is byte for byte
-that of the reference, no file that was there is gone, and no line of a list is half but the last. When all jobs are
-done, or in the end, a last run that is left alone has to give the reference's files, no more and no less. A `Replacer`
-does the same to runs that replace results.
+that of the reference, no file of a finished sample is gone, and no line of a list is half but the last. When all jobs
+are done, or in the end, a last run that is left alone has to give the reference's files, no more and no less. A
+`Replacer` does the same to runs that replace results.
 """
 
 import json
@@ -157,6 +157,24 @@ def contents(out: Path) -> dict[str, bytes]:
     return found
 
 
+def finished(out: Path) -> dict[str, bytes]:
+    """Of the contents, the files of jobs with a record, and those of samples that a progress file has as finished.
+
+    A sample is finished when all of its files are there and it is told so; before that the next run makes it anew.
+    """
+    samples: dict[str, set[str]] = {}
+    for path in out.glob("*/.*_progress.json"):
+        told = json.loads(path.read_bytes())["samples"]
+        samples[path.parent.name] = {f"seed-{one['seed']}_sample-{one['sample']}" for one in told}
+    whole = {path.parent.name for path in out.glob("*/*_run.json")}
+
+    def is_finished(name: str) -> bool:
+        job, *rest = name.split("/")
+        return job in whole or (job in samples and (len(rest) < 2 or rest[0] in samples[job]))
+
+    return {name: data for name, data in contents(out).items() if is_finished(name)}
+
+
 def records(out: Path) -> dict[str, dict]:
     """The record of every job that has one, by the names of folders; the sizes that it tells are those of the files."""
     found = {path.parent.name: json.loads(path.read_bytes()) for path in out.glob("*/*_run.json")}
@@ -239,7 +257,7 @@ class Tormentor:
         """Kill `kills` runs at moments drawn evenly from a whole life. AssertionError when a promise is broken."""
         rng, out, tally = random.Random(seed), self.folder / "out", self.tally
         while tally.kills < kills:
-            before = contents(out)
+            before = finished(out)
             moment, begin = rng.uniform(0, tally.life), time.monotonic()
             process = self._start("out")
             try:
