@@ -197,7 +197,7 @@ class Queue:
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
             for run in runs:
                 self._alone(run, error)
-        speed.add(len(runs), start, time.perf_counter(), self.after.waited - waited)
+        speed.add(sum(run.error is None for run in runs), start, time.perf_counter(), self.after.waited - waited)
 
     def _alone(self, run: JobRun, error: Exception) -> None:
         """What is left of a job after an error in a round; that of a job that was alone, or is again, is its own."""

@@ -100,14 +100,14 @@ def rounds(
 class Throughput:
     """How fast a queue went, and how long the device had nothing to do between its first job and its last."""
 
-    jobs: int = 0
+    jobs: int = 0  # that did not fail
     first: float = 0.0  # clock when the first job's network began, seconds
     last: float = 0.0  # clock when the last job's network ended, seconds
     busy: float = 0.0  # seconds in the network
 
     def add(self, jobs: int, start: float, end: float, waited: float) -> None:
-        """Some jobs were in the network from `start` to `end`, of which they `waited` for other things."""
-        self.first = self.first if self.jobs else start
+        """Some jobs came out of the network, in it from `start` to `end`, of which they `waited` for other things."""
+        self.first = self.first if self.last else start
         self.jobs, self.last = self.jobs + jobs, end
         self.busy += end - start - waited
 

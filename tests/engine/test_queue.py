@@ -76,6 +76,14 @@ def test_at_most_as_many_seeds_as_asked_for(checkpoint: Path, alone: dict[str, P
     same(found, alone["nine"], (1, 2, 3))
 
 
+def test_jobs_that_fail_are_not_in_the_jobs_per_hour(checkpoint: Path) -> None:
+    engine = an_engine(checkpoint, max_memory=1 << 20)
+    events: list[Event] = []
+    assert all(found.error is not None for found in engine.predict(some((1,)), progress=events.append))
+    assert (engine.throughput.jobs, engine.throughput.jobs_per_hour) == (0, 0.0)
+    assert not [event for event in events if event.stage == "throughput"]
+
+
 def test_jobs_of_a_bucket_go_together(checkpoint: Path, alone: dict[str, Prediction]) -> None:
     """Nine, five and twelve residues and an ion share a bucket of 16 tokens; the long job has one of its own."""
     events: list[Event] = []
