@@ -129,7 +129,7 @@ def test_halves_wait_as_a_busy_server_asks(fake: Fake, tmp_path: Path, monkeypat
     one = replace(searcher_of(fake, tmp_path), pace=replace(QUICK, busy=7.0, poll=0.25))
     with pytest.raises(Unsearchable):
         one.alignments(chains)
-    assert sizes(fake) == [4, 2, 1, 1, 2] or sizes(fake) == [4, 2, 2, 1, 1]
+    assert sizes(fake) in ([4, 2, 1, 1, 2], [4, 2, 2, 1, 1])  # the order is that of keys, which have the server's port
     assert waited.count(7.0) == 2  # once for each ticket that is asked for again in parts
 
 
