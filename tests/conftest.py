@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,15 @@ def fidelity() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """What memory:// holds, emptied afterwards."""
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    store.store.clear()
+    yield store
+    store.store.clear()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

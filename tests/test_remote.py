@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,6 @@ import pytest
 
 from foldline import remote
 from foldline.remote import RemoteError
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    """What memory:// holds, emptied afterwards."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    yield store
-    store.store.clear()
 
 
 @pytest.fixture(params=["memory", "file"])

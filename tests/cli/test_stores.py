@@ -3,11 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from foldline import remote
@@ -19,14 +18,6 @@ Command = Callable[..., Any]
 Write = Callable[..., Path]
 URL = "memory://bucket/place"
 ALIGNED = {"unpairedMsa": ">q\nMKTAYIAK\n>a\nMKTAYIAR\n", "pairedMsa": "", "templates": []}
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    yield store
-    store.store.clear()
 
 
 def test_pairs(run: Command, memory: Any, tmp_path: Path) -> None:

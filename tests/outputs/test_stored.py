@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from foldline import remote
@@ -19,14 +18,6 @@ from foldline.outputs.workplace import Workplace, left_behind, prune
 from foldline.remote import RemoteError
 
 URL = "memory://bucket/results"
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    yield store
-    store.store.clear()
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-import fsspec
 import pytest
 
 from foldline import remote
@@ -27,12 +25,9 @@ FASTA = b">a one\nACD\nEFG\n>b\nHIKL\n"
 
 
 @pytest.fixture
-def store() -> Iterator[Any]:
-    """What memory:// holds, emptied afterwards."""
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    yield memory
-    memory.store.clear()
+def store(memory: Any) -> Any:
+    """What memory:// holds."""
+    return memory
 
 
 def settings(**table: object) -> SearchSettings:
