@@ -166,9 +166,7 @@ def content(url: str) -> bytes | None:
     Raises:
         RemoteError: the store cannot be asked.
     """
-    with _understood(url):
-        store, path = _opened(url)
-        _forget(store, path)
+    with _as_now(url) as (store, path):
         try:
             return bytes(store.cat_file(path))
         except FileNotFoundError:
@@ -181,9 +179,7 @@ def listed(url: str) -> set[str]:
     Raises:
         RemoteError: the store cannot be asked.
     """
-    with _understood(url):
-        store, path = _opened(url)
-        _forget(store, path)
+    with _as_now(url) as (store, path):
         try:
             return {str(found).rstrip("/").rpartition("/")[2] for found in store.ls(path, detail=False)}
         except FileNotFoundError:
@@ -196,9 +192,7 @@ def files(url: str) -> dict[str, int]:
     Raises:
         RemoteError: the store cannot be asked.
     """
-    with _understood(url):
-        store, path = _opened(url)
-        _forget(store, path)
+    with _as_now(url) as (store, path):
         try:
             found = store.find(path, detail=True)
         except FileNotFoundError:
@@ -439,6 +433,15 @@ def _fresh(url: str) -> Origin | None:
     with _understood(url):
         _forget(*_opened(url))
     return stat(url)
+
+
+@contextlib.contextmanager
+def _as_now(url: str) -> Iterator[tuple[Any, str]]:
+    """The store of a URL, which is asked anew, and the place in it; its errors are sentences."""
+    with _understood(url):
+        store, path = _opened(url)
+        _forget(store, path)
+        yield store, path
 
 
 def _forget(store: Any, path: str) -> None:
