@@ -125,9 +125,9 @@ class _Union:
         cells = codes + np.arange(codes.shape[1]) * N_CLASS
         self.counts += np.bincount(cells.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
         self.deletion_sum += deletions.sum(axis=0)
-        room = max(KEPT_ROWS - self.depth, 0)
-        self._rows.append(codes[:room])
-        self._deletions.append(_clipped(deletions[:room]))
+        if (room := KEPT_ROWS - self.depth) > 0:
+            self._rows.append(codes[:room].copy())  # not a view, which would keep the whole block
+            self._deletions.append(_clipped(deletions[:room]))
         self.depth += len(fresh.rows)
         self.unknown += unknown
 
