@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
-from foldline.errors import WeightsError
 from foldline.models.network import Network
 from foldline.models.spec import ModelSpec
-from foldline.weights.checkpoint import Checkpoint
+from foldline.weights.identity import refusal
 from foldline.weights.load import match, open_model
 
 BLOCK = 1 << 20
@@ -41,18 +39,11 @@ def check(path: Path) -> Readable:
     _check_sums(path)
     n_value = 0
     for name in checkpoint.shapes:
-        value = _read(checkpoint, name)
+        value = checkpoint.read(name)
         n_value += value.numel()
         if name in used and not torch.isfinite(value).all():
-            raise WeightsError(f"{path}: {name} holds NaN or infinity: the file is damaged, fetch it again")
+            raise refusal(path, f"{name} holds NaN or infinity: the file is damaged, fetch it again")
     return Readable(spec, len(checkpoint.shapes), n_value)
-
-
-def _read(checkpoint: Checkpoint, name: str) -> torch.Tensor:
-    try:
-        return checkpoint.read(name)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{checkpoint.path}: {name} cannot be read ({error})") from error
 
 
 def _check_sums(path: Path) -> None:
@@ -66,7 +57,5 @@ def _check_sums(path: Path) -> None:
                     while stream.read(BLOCK):
                         pass
             except (zipfile.BadZipFile, EOFError, OSError) as error:
-                raise WeightsError(
-                    f"{path}: {part.filename} does not have the checksum that the file states for it: the file is"
-                    " damaged, fetch it again"
-                ) from error
+                said = f"{part.filename} does not have the checksum that the file states for it"
+                raise refusal(path, f"{said}: the file is damaged, fetch it again") from error

@@ -3,7 +3,6 @@
 A file can never run code. Reads upstream's `torch.save` zip files (weights only) and safetensors. Knows no families.
 """
 
-import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from foldline.errors import WeightsError
+from foldline.weights.identity import refusal, sha256_of
 
 
 class Checkpoint:
@@ -33,8 +33,7 @@ class Checkpoint:
 
     def sha256(self) -> str:
         """SHA-256 of the file, hexadecimal."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.path)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -46,27 +45,33 @@ def open_checkpoint(path: Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint file")
-    with path.open("rb") as file:
-        start = file.read(9)
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path}: the file cannot be read ({error.strerror or error})") from error
     if start[:2] == b"PK":
         return _open_torch(path)
     if start[8:] == b"{":
         return _open_safetensors(path)
-    raise WeightsError(f"{path}: neither a torch checkpoint (zip) nor a safetensors file; was the download cut off?")
+    raise refusal(path, "neither a torch checkpoint (zip) nor a safetensors file; was the download cut off?")
 
 
 def _open_safetensors(path: Path) -> Checkpoint:
     try:
         file = safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+        raise refusal(path, f"not a readable safetensors file ({error})") from error
     with file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
 
     def read(name: str) -> Tensor:
-        with safe_open(path, framework="pt") as source:
-            return source.get_tensor(name)
+        try:
+            with safe_open(path, framework="pt") as source:
+                return source.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise refusal(path, f"{name} cannot be read ({error})") from error
 
     return Checkpoint(path, _strip(shapes), lambda name: read(_original(shapes, name)), metadata)
 
@@ -77,13 +82,13 @@ def _open_torch(path: Path) -> Checkpoint:
         with path.open("rb") as file:  # by its content, where torch would go by its name
             content = torch.load(file, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path}: refused, it holds more than tensors: {_refused(path)}") from error
+        raise refusal(path, f"refused, it holds more than tensors: {_refused(path)}") from error
     except (RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable checkpoint, it may be truncated ({error})") from error
+        raise refusal(path, f"not a readable checkpoint, it may be truncated ({error})") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
-        raise WeightsError(f"{path}: expected a dictionary of tensors, or one under the key 'model'")
+        raise refusal(path, "expected a dictionary of tensors, or one under the key 'model'")
     shapes = {name: tuple(x.shape) for name, x in content.items()}
 
     def read(name: str) -> Tensor:
@@ -93,10 +98,14 @@ def _open_torch(path: Path) -> Checkpoint:
         item = given.element_size()
         span = 1 + sum((n - 1) * k for n, k in zip(given.shape, given.stride(), strict=True)) if given.numel() else 0
         buffer = bytearray(span * item)
-        with path.open("rb") as file:
-            file.seek(offset + given.storage_offset() * item)
-            if file.readinto(buffer) != len(buffer):
-                raise WeightsError(f"{path}: truncated inside {name}")
+        try:
+            with path.open("rb") as file:
+                file.seek(offset + given.storage_offset() * item)
+                n_byte = file.readinto(buffer)
+        except OSError as error:
+            raise refusal(path, f"{name} cannot be read ({error.strerror or error})") from error
+        if n_byte != len(buffer):
+            raise refusal(path, f"truncated inside {name}")
         flat = torch.frombuffer(buffer, dtype=given.dtype) if span else torch.empty(0, dtype=given.dtype)
         return flat.as_strided(given.shape, given.stride())
 

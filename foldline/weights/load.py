@@ -14,6 +14,7 @@ from foldline.models.spec import ModelSpec
 from foldline.weights import protenix
 from foldline.weights.card import read_card
 from foldline.weights.checkpoint import Checkpoint, open_checkpoint
+from foldline.weights.identity import refusal
 
 DtypeOf = Callable[[str], torch.dtype]
 
@@ -46,11 +47,18 @@ FAMILIES = {"protenix": Family("linear_no_bias_z_cycle.weight", protenix)}
 
 
 def open_model(path: Path) -> tuple[Checkpoint, ModelSpec]:
-    """A checkpoint file and its spec, without reading its values."""
+    """A checkpoint file and its spec, without reading its values.
+
+    Raises:
+        WeightsError: unreadable file, or unknown family.
+    """
     checkpoint = open_checkpoint(path)
     marked = (family.adapter for family in FAMILIES.values() if family.mark in checkpoint.shapes)
-    spec = next(marked, protenix).read_spec(checkpoint.shapes, str(path))
-    return checkpoint, read_card(checkpoint.metadata, str(path)).complete(spec)
+    try:
+        spec = next(marked, protenix).read_spec(checkpoint.shapes, str(path))
+        return checkpoint, read_card(checkpoint.metadata, str(path)).complete(spec)
+    except WeightsError as error:
+        raise refusal(checkpoint.path, str(error).removeprefix(f"{path}: ")) from error
 
 
 def load_network(path: Path, *, dtype_of: DtypeOf | None = None, device: torch.device | str = "cpu") -> Network:
@@ -90,29 +98,27 @@ def match(network: Network, checkpoint: Checkpoint) -> dict[str, list[str]]:
     Raises:
         WeightsError: naming what is missing, unexpected or of the wrong shape.
     """
-    shapes, where, spec = checkpoint.shapes, checkpoint.path, network.spec
+    shapes, path, spec = checkpoint.shapes, checkpoint.path, network.spec
     adapter = FAMILIES[spec.family].adapter
     plan: dict[str, list[str]] = {}
     for name, parameter in network.named_parameters():
         plan[name] = names = adapter.sources(name)
         missing = [source for source in names if source not in shapes]
         if missing:
-            raise WeightsError(f"{where}: {_list('tensor', missing)} missing, needed for {name}")
+            raise refusal(path, f"{_list('tensor', missing)} missing, needed for {name}")
         parts = [shapes[source] for source in names]
         found = (sum(part[0] for part in parts), *parts[0][1:])
         if any(part[1:] != parts[0][1:] for part in parts) or found != tuple(parameter.shape):
             have, wanted = " + ".join(map(str, parts)), tuple(parameter.shape)
-            raise WeightsError(f"{where}: {' + '.join(names)} of shape {have}, expected {wanted} for {name}")
+            raise refusal(path, f"{' + '.join(names)} of shape {have}, expected {wanted} for {name}")
     used = [source for names in plan.values() for source in names]
     known = set(used)
     twice = sorted({source for source in used if used.count(source) > 1}) if len(known) != len(used) else []
     if twice:
-        raise WeightsError(f"{where}: {_list('tensor', twice)} used twice")
+        raise refusal(path, f"{_list('tensor', twice)} used twice")
     unexpected = [name for name in shapes if name not in known and not adapter.dead(name, spec)]
     if unexpected:
-        raise WeightsError(
-            f"{where}: unexpected {_list('tensor', unexpected)}; is this another family or a newer version?"
-        )
+        raise refusal(path, f"unexpected {_list('tensor', unexpected)}; is this another family or a newer version?")
     return plan
 
 

@@ -1,5 +1,6 @@
 """Runs of many jobs: what one bad, large or broken job does to the others, and what a second run makes of the first."""
 
+import hashlib
 import json
 import resource
 import socket
@@ -332,6 +333,9 @@ def test_a62_checkpoints_that_cannot_be_used(outcome: Command, checkpoint: Path,
         done = outcome(job(ION), model=model)
         assert done.code in (2, 3) and "Traceback" not in done.err
         said[word] = done.err
+        content = model.read_bytes()
+        told = f"{model.name} ({len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()[:16]})"
+        assert told in done.err, done.err
         assert not list(done.folder.rglob("*.cif"))
     assert gone.removeprefix("module.") in said["missing"], said["missing"]
     assert "torn.pt" in said["torn"] and "foreign.pt" in said["foreign"]

@@ -194,7 +194,9 @@ class Payload:
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
     made = tmp_path / "made"
     torch.save({"model": shapes_only(SMALL), "optimizer": Payload(made)}, tmp_path / "evil.pt")
-    with pytest.raises(WeightsError, match=r"evil.pt: refused, it holds more than tensors: builtins.getattr, pathlib"):
+    with pytest.raises(
+        WeightsError, match=r"evil.pt \(.*\): refused, it holds more than tensors: builtins.getattr, pathlib"
+    ):
         open_checkpoint(tmp_path / "evil.pt")
     assert not made.exists()
     torch.load(tmp_path / "evil.pt", weights_only=False)
