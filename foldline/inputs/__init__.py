@@ -1,6 +1,6 @@
 """Jobs and the files they come from: AlphaFold 3 JSON (both dialects) and FASTA. Knows meaning, not chemistry."""
 
-from foldline.inputs.af3_json import to_json
+from foldline.inputs.af3_json import json_pieces, to_json
 from foldline.inputs.fasta import jobs_from_fasta
 from foldline.inputs.faults import InputErrors, count_refused
 from foldline.inputs.job import AtomRef, Entity, Job, Ligand, Modification, Polymer, Template, Text
@@ -22,6 +22,7 @@ __all__ = [
     "count_refused",
     "jobs_from_fasta",
     "jobs_from_json",
+    "json_pieces",
     "open_text",
     "read_inputs",
     "read_jobs",

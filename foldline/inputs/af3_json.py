@@ -6,6 +6,8 @@ Facts: AF3 folding_input.py. Codes and atoms are not checked here.
 import itertools
 import json
 import re
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,13 @@ from foldline.inputs.schema import (
     TemplateShape,
 )
 from foldline.inputs.sequences import checked_sequence
-from foldline.inputs.text import read_text
+from foldline.inputs.text import open_text
 
 DIALECT = "alphafold3"
 _SINCE = {"unpairedMsaPath": 2, "pairedMsaPath": 2, "mmcifPath": 2, "userCCDPath": 3, "description": 4}
+_BLOCK_CHARS = 1 << 20
 Parts = tuple[str | int, ...]
+_Put = Callable[[str, Text | None], dict[str, str | None]]  # a key and its text to what the JSON says
 
 
 def job_from_object(raw: dict[str, Any], faults: Faults, folder: Path | None) -> Job | None:
@@ -215,11 +219,21 @@ def to_json(job: Job, *, inline: bool = False) -> str:
     Raises:
         InputError: A path cannot be read (with `inline`).
     """
+    return "".join(json_pieces(job, inline=inline))
+
+
+def json_pieces(job: Job, *, inline: bool = False) -> Iterator[str]:
+    """What `to_json` gives, in pieces: of a file that is read in, a block at a time is held.
+
+    Raises:
+        InputError: as `to_json`, when the piece is asked for.
+    """
+    put = _Later() if inline else _by_path
     sequences = []
     for _, group in itertools.groupby(job.entities, key=lambda entity: replace(entity, ids=())):
         same = list(group)
         ids = [name for entity in same for name in entity.ids]
-        sequences.append(_entity_object(same[0], ids[0] if len(ids) == 1 else ids, inline))
+        sequences.append(_entity_object(same[0], ids[0] if len(ids) == 1 else ids, put))
     bonds = [[[end.chain_id, end.residue, end.atom] for end in bond] for bond in job.bonds]
     content = {
         "dialect": DIALECT,
@@ -228,16 +242,47 @@ def to_json(job: Job, *, inline: bool = False) -> str:
         "sequences": sequences,
         "modelSeeds": list(job.seeds),
         "bondedAtomPairs": bonds or None,
-        **_text_object("userCCD", job.user_ccd, inline),
+        **put("userCCD", job.user_ccd),
     }
-    return re.sub(
+    text = re.sub(
         r'("(?:query|template)Indices": \[)\s+([\d,\s]+?)\s+\]',
         lambda match: match[1] + re.sub(r"\s+", " ", match[2]) + "]",
         json.dumps(content, indent=2),
     )
+    return put.filled(text) if isinstance(put, _Later) else iter([text])
 
 
-def _entity_object(entity: Entity, ids: str | list[str], inline: bool) -> dict[str, Any]:
+def _by_path(key: str, text: Text | None) -> dict[str, str | None]:
+    if text is not None and text.path is not None:
+        return {f"{key}Path": str(text.path.absolute())}
+    return {key: None if text is None else text.inline}
+
+
+class _Later:
+    """Puts a mark where the text of a file belongs, and the text in place of the mark when all else is written."""
+
+    def __init__(self) -> None:
+        self._mark = secrets.token_hex(16)
+        self._texts: list[tuple[str, Text]] = []
+
+    def __call__(self, key: str, text: Text | None) -> dict[str, str | None]:
+        if text is None or text.path is None:
+            return _by_path(key, text)
+        self._texts.append((key, text))
+        return {key: f"{self._mark}:{len(self._texts) - 1}:"}
+
+    def filled(self, text: str) -> Iterator[str]:
+        for part in re.split(rf"({self._mark}:\d+:)", text):
+            if not part.startswith(self._mark):
+                yield part
+                continue
+            what, given = self._texts[int(part.split(":")[1])]
+            with open_text(given, what) as stream:
+                while block := stream.read(_BLOCK_CHARS):
+                    yield json.dumps(block)[1:-1]
+
+
+def _entity_object(entity: Entity, ids: str | list[str], put: _Put) -> dict[str, Any]:
     content: dict[str, Any] = {"id": ids}
     if isinstance(entity, Ligand):
         if entity.smiles is None:
@@ -251,28 +296,20 @@ def _entity_object(entity: Entity, ids: str | list[str], inline: bool) -> dict[s
         content["sequence"] = entity.sequence
         content["modifications"] = [{code: m.ccd, position: m.position} for m in entity.modifications]
         if entity.kind != "dna":
-            content |= _text_object("unpairedMsa", entity.unpaired_msa, inline)
+            content |= put("unpairedMsa", entity.unpaired_msa)
         if entity.kind == "protein":
-            content |= _text_object("pairedMsa", entity.paired_msa, inline)
+            content |= put("pairedMsa", entity.paired_msa)
             content["templates"] = (
-                None if entity.templates is None else [_template_object(t, inline) for t in entity.templates]
+                None if entity.templates is None else [_template_object(t, put) for t in entity.templates]
             )
     if entity.description is not None:
         content["description"] = entity.description
     return {entity.kind: content}
 
 
-def _template_object(template: Template, inline: bool) -> dict[str, Any]:
+def _template_object(template: Template, put: _Put) -> dict[str, Any]:
     return {
-        **_text_object("mmcif", template.mmcif, inline),
+        **put("mmcif", template.mmcif),
         "queryIndices": list(template.query_indices),
         "templateIndices": list(template.template_indices),
     }
-
-
-def _text_object(key: str, text: Text | None, inline: bool) -> dict[str, str | None]:
-    if text is not None and text.path is not None:
-        if not inline:
-            return {f"{key}Path": str(text.path.absolute())}
-        return {key: read_text(text, key)}
-    return {key: None if text is None else text.inline}
