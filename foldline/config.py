@@ -15,6 +15,7 @@ from foldline.errors import InputError
 
 MAX_SEED = 2**32 - 1
 CONFIG_FILE = "foldline.toml"
+REPAIRS = ("chain_ids", "nucleotides", "alignments")  # faults of inputs that can be mended in place of refused
 _UNITS = {"": 1, "b": 1} | {
     f"{prefix}{suffix}": base**power
     for power, prefix in enumerate("kmgt", start=1)
@@ -47,6 +48,7 @@ class EngineConfig:
     # alignments and files
     msa: str = "auto"  # auto | none
     stage: str = "all"  # all | search (alignments alone) | infer (search for nothing)
+    repair: tuple[str, ...] = ()  # of REPAIRS; for the commands that read jobs
     search: Mapping[str, object] = field(default_factory=dict)  # the [search] table: foldline.search.settings
     cache_dir: Path | None = None  # components, conformers and checkpoints; default: the user's cache folder
     work_dir: Path | None = None  # where results are made that go into a store; default: in the cache folder
@@ -82,6 +84,9 @@ class EngineConfig:
             if getattr(self, name) is not None and not isinstance(getattr(self, name), Path):
                 raise _bad(name, getattr(self, name), "a path")
         _check_buckets(self.buckets)
+        if not isinstance(self.repair, tuple):
+            raise _bad("repair", self.repair, f"a tuple of {', '.join(REPAIRS)}")
+        parse_repair(self.repair)
 
     @classmethod
     def make(cls, file: Path | None = None, **given: object) -> "EngineConfig":
@@ -207,6 +212,25 @@ def parse_seed_batch(value: object) -> object:
     return int(text)
 
 
+def parse_repair(value: object) -> tuple[str, ...]:
+    """What to mend, each word once and in the order of `REPAIRS`, from a list of words, "a,b" or "none".
+
+    Raises:
+        InputError: a word that is none of them, with the nearest one.
+    """
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise _bad("repair", value, f"a list of {', '.join(REPAIRS)}, or none")
+    words = [item.strip() if isinstance(item, str) else item for item in items]
+    words = [] if words == ["none"] else words
+    for word in words:
+        if word not in REPAIRS:
+            near = difflib.get_close_matches(str(word).lower().replace("-", "_"), REPAIRS, n=1)
+            known = f"{', '.join(REPAIRS)} or none"
+            raise _bad("repair", word, f"{known}; did you mean {near[0]}?" if near else known)
+    return tuple(word for word in REPAIRS if word in words)
+
+
 def _parse_path(name: str) -> Callable[[object], Path]:
     def parse(value: object) -> Path:
         if not isinstance(value, str | Path) or not str(value):
@@ -220,6 +244,7 @@ _PARSERS: dict[str, Callable] = {
     "max_memory": _parse_max_memory,
     "buckets": parse_buckets,
     "seed_batch": parse_seed_batch,
+    "repair": parse_repair,
     "cache_dir": _parse_path("cache_dir"),
     "work_dir": _parse_path("work_dir"),
 }

@@ -63,6 +63,14 @@ def test_sizes(word: object, number: int) -> None:
         ({"buckets": "512,256"}, "buckets", "rising order"),
         ({"overwrite": 1}, "overwrite", "true or false"),
         ({"cache_dir": 5}, "cache_dir", "a path"),
+        ({"repair": ["chain_id"]}, "repair", "'chain_id' is not possible here: give chain_ids, nucleotides, alignments"),
+        ({"repair": ["chain_id"]}, "repair", "or none; did you mean chain_ids?"),
+        ({"repair": "chain-ids, Nucleotide"}, "repair", "did you mean chain_ids?"),
+        ({"repair": ["zzz"]}, "repair", "give chain_ids, nucleotides, alignments or none"),
+        ({"repair": ["none", "alignments"]}, "repair", "'none' is not possible here"),
+        ({"repair": [1]}, "repair", "1 is not possible here"),
+        ({"repair": 1}, "repair", "a list of chain_ids"),
+        ({"repair": True}, "repair", "a list of chain_ids"),
     ],
 )
 def test_bad_settings(given: dict[str, object], place: str, says: str) -> None:
@@ -93,6 +101,31 @@ def test_faults_of_a_file_name_it(tmp_path: Path) -> None:
 def test_buckets_words() -> None:
     assert EngineConfig.make(buckets="auto").buckets is None
     assert EngineConfig.make(buckets="none").buckets == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([], ()),
+        ("none", ()),
+        (["none"], ()),
+        ("alignments", ("alignments",)),
+        (["alignments", "chain_ids", "alignments"], ("chain_ids", "alignments")),
+        ("nucleotides, chain_ids", ("chain_ids", "nucleotides")),
+    ],
+)
+def test_repair_words(value: object, words: tuple[str, ...], tmp_path: Path) -> None:
+    assert EngineConfig.make(repair=value).repair == words
+    file = write(tmp_path, f"repair = {value!r}\n")
+    assert EngineConfig.make(file).repair == words
+    assert EngineConfig().repair == ()
+
+
+def test_repair_is_checked_without_a_file_too() -> None:
+    with pytest.raises(InputError, match="repair: 'x' is not possible"):
+        EngineConfig(repair=("x",))
+    with pytest.raises(InputError, match="repair: .*a tuple"):
+        EngineConfig(repair=["chain_ids"])  # pyright: ignore
 
 
 def test_seeds_of_a_job() -> None:
