@@ -13,13 +13,12 @@ import numpy as np
 from foldline.chem.residues import MSA_RESTYPE
 from foldline.errors import InputError
 from foldline.inputs.job import Text
+from foldline.inputs.records import record_blocks
 from foldline.inputs.text import open_text
 
-BLOCK_CHARS = 1 << 22
 MAX_DELETIONS = 127  # Protenix: counts are clipped to int8, msa_featurizer.py:352-359
 _UPPER = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LOWER = _UPPER.lower()
-_NOT_A_COLUMN = b" \t\r\n\0."  # "." pads insertions in a2m
 _KNOWN = {"protein": _UPPER + b"-", "rna": b"ACGUN-", "dna": b"ACGTN-"}
 _IS_COLUMN = np.ones(256, bool)
 _IS_COLUMN[np.frombuffer(_LOWER, np.uint8)] = False
@@ -56,71 +55,26 @@ class A3mSource:
 def read_rows(source: A3mSource) -> Iterator[Rows]:
     """Blocks of checked rows of an a3m: none for an empty text, else the query's row comes first.
 
-    Reads Windows line ends, `#` lines (ColabFold), NULs, blank lines and wrapped sequences.
-
     Raises:
         InputError: no records, a first row that is not the query, or a row with another number of match columns.
     """
     number = 0
-    for block in _record_blocks(source):
-        headers, rows = _split_records(block)
-        matches = [row.translate(None, _LOWER) for row in rows]
-        if number == 0:
-            _check_query(source, headers[0], matches[0])
-        lengths = np.fromiter(map(len, matches), np.int64, len(matches))
-        wrong = np.flatnonzero(lengths != len(source.query))
-        if wrong.size:
-            at = int(wrong[0])
-            raise source.fail(
-                f"row {number + at + 1} ({_short(headers[at])}) has {lengths[at]} match columns where the sequence has"
-                f" {len(source.query)} residues: an a3m row has a capital or '-' for each, insertions in lower case"
-            )
-        number += len(rows)
-        yield Rows(headers, matches, rows)
-
-
-def _record_blocks(source: A3mSource) -> Iterator[bytes]:
-    """Pieces of whole records, each starting with ">"."""
-    rest = b""
     with open_text(source.text, source.what) as stream:
-        while chunk := stream.read(BLOCK_CHARS):
-            block = rest + chunk.encode()
-            if not rest.startswith(b">"):
-                block = _from_first_record(block)
-            cut = block.rfind(b"\n>")
-            if cut < 0:
-                rest = block
-                continue
-            yield block[: cut + 1]
-            rest = block[cut + 1 :]
-    if rest.startswith(b">"):
-        yield rest
-    elif rest.translate(None, b" \t\r\n\0"):
-        raise source.fail("no record starts with '>': give an alignment in a3m format, or an empty text for none")
-
-
-def _from_first_record(block: bytes) -> bytes:
-    """`block` without the `#` lines, blanks and NULs before its first record."""
-    while block:
-        block = block.lstrip(b" \t\r\n\0")
-        if not block.startswith(b"#"):
-            break
-        end = block.find(b"\n")
-        if end < 0:
-            break
-        block = block[end + 1 :]
-    return block
-
-
-def _split_records(block: bytes) -> tuple[list[bytes], list[bytes]]:
-    if b"\n#" in block:
-        block = b"\n".join(line for line in block.split(b"\n") if not line.startswith(b"#"))
-    headers, rows = [], []
-    for record in block[1:].split(b"\n>"):
-        header, _, row = record.partition(b"\n")
-        headers.append(header.strip(b" \t\r\0"))
-        rows.append(row.translate(None, _NOT_A_COLUMN))
-    return headers, rows
+        for headers, rows in record_blocks(stream, source.fail):
+            matches = [row.translate(None, _LOWER) for row in rows]
+            if number == 0:
+                _check_query(source, headers[0], matches[0])
+            lengths = np.fromiter(map(len, matches), np.int64, len(matches))
+            wrong = np.flatnonzero(lengths != len(source.query))
+            if wrong.size:
+                at = int(wrong[0])
+                raise source.fail(
+                    f"row {number + at + 1} ({_short(headers[at])}) has {lengths[at]} match columns where the sequence"
+                    f" has {len(source.query)} residues: an a3m row has a capital or '-' for each, insertions in lower"
+                    " case"
+                )
+            number += len(rows)
+            yield Rows(headers, matches, rows)
 
 
 def _check_query(source: A3mSource, header: bytes, first: bytes) -> None:

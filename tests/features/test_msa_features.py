@@ -131,7 +131,7 @@ def test_deep_alignment_keeps_a_bounded_number_of_rows_and_the_whole_profile(mon
     entity = protein(70, 21, 400, ["9606"], "uniref")
     whole = chain_msa(entity, pairing=False)
     monkeypatch.setattr(msa_module, "KEPT_ROWS", 50)
-    monkeypatch.setattr("foldline.features.a3m.BLOCK_CHARS", 777)
+    monkeypatch.setattr("foldline.inputs.records.BLOCK_CHARS", 777)
     cut = chain_msa(entity, pairing=False)
     assert whole is not None and cut is not None
     assert whole.depth == cut.depth > 200
