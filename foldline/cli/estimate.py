@@ -53,7 +53,7 @@ def estimate(
 
     given = {"model": model, "samples": samples, "msa": msa, "device": device, "dtype": dtype}
     settings = settings_from(config, **given, max_memory=max_memory, seed_batch=seed_batch, buckets=buckets)
-    jobs, faults, notes = read_inputs(inputs)
+    jobs, faults, notes = read_inputs(inputs, settings.repair)
     try:
         choice = SeedChoice(seeds=None if seeds is None else parse_seeds(seeds), num_seeds=num_seeds)
         jobs = [job.with_seeds(choice.of(job.seeds, job.name)) for job in jobs]

@@ -144,7 +144,7 @@ def _read(
     """The jobs with the seeds to run, and what is wrong with others; exits when nothing is left to run."""
     from foldline.inputs import read_inputs
 
-    jobs, faults, notes = read_inputs(inputs)
+    jobs, faults, notes = read_inputs(inputs, settings.repair)
     try:
         jobs = [_seeded(job, choice) for job in jobs]
     except InputError as error:

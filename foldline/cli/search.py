@@ -27,7 +27,7 @@ def search(inputs: Inputs, out: Out, quiet: Quiet = False, ray: Ray = None, conf
     from foldline.inputs import read_inputs
 
     settings = settings_from(config)
-    jobs, faults, notes = read_inputs(inputs)
+    jobs, faults, notes = read_inputs(inputs, settings.repair)
     for note in notes if not quiet else ():
         print_note(note)
     for fault in faults:

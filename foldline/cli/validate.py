@@ -29,8 +29,9 @@ def validate(inputs: Inputs, quiet: Quiet = False, config: ConfigFile = None) ->
     from foldline.chem.conformers import Conformers
     from foldline.inputs import read_inputs
 
-    cache = settings_from(config).cache_root
-    jobs, faults, notes = read_inputs(inputs)
+    settings = settings_from(config)
+    cache = settings.cache_root
+    jobs, faults, notes = read_inputs(inputs, settings.repair)
     for note in notes if not quiet else ():
         print_note(note)
     for fault in faults:

@@ -91,7 +91,8 @@ def _check_query(source: A3mSource, header: bytes, first: bytes) -> None:
         letter = first[at : at + 1].decode(errors="replace")
         why = f"has {letter} at position {at + 1} where the sequence has {source.query[at]}"
     raise source.fail(
-        f"row 1 ({_short(header)}) is not the chain's own sequence, it {why}: put the ungapped query first"
+        f"row 1 ({_short(header)}) is not the chain's own sequence, it {why}: put the ungapped query first, or set "
+        'repair = ["alignments"]'
     )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from foldline.chem.residues import MSA_RESTYPE, RESIDUE_CLASSES
 from foldline.features.a3m import MAX_DELETIONS, A3mSource, Distinct, Rows, count_deletions, encode, head, read_rows
 from foldline.features.pairing import species_of
+from foldline.inputs.anchor import SHORTEST
 
 MAX_ROWS = 16384  # rows of the network's alignment, paired ones included (Protenix: msa_featurizer.py:166)
-SHORTEST = 5  # residues; a shorter chain is its query row alone (msa_featurizer.py:196)
 KEPT_ROWS = 2 * MAX_ROWS  # of the unpaired alignment; the profile counts all
 READ_PAIRED_ROWS = 4 * MAX_ROWS
 N_CLASS = len(RESIDUE_CLASSES)

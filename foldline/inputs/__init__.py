@@ -7,6 +7,7 @@ from foldline.inputs.job import AtomRef, Entity, Job, Ligand, Modification, Poly
 from foldline.inputs.json_file import jobs_from_json
 from foldline.inputs.names import slug
 from foldline.inputs.read import read_inputs, read_jobs
+from foldline.inputs.repair import settled
 from foldline.inputs.text import open_text, read_text
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "read_inputs",
     "read_jobs",
     "read_text",
+    "settled",
     "slug",
     "to_json",
 ]

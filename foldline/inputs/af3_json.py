@@ -16,6 +16,7 @@ from foldline.inputs import checks
 from foldline.inputs.faults import Faults, listed, shown
 from foldline.inputs.job import Entity, Job, Ligand, Polymer, Template, Text
 from foldline.inputs.messages import unknown_key, validated
+from foldline.inputs.repair import with_good_ids, with_own_alignments
 from foldline.inputs.schema import (
     ENTITIES,
     VERSION,
@@ -58,16 +59,17 @@ def job_from_object(raw: dict[str, Any], faults: Faults, folder: Path | None) ->
         return None
     user_ccd = _user_ccd(shape, faults, folder)
     bonds = ()
-    if all(entity is not None for entity in entities):
-        present = [entity for entity in entities if entity is not None]
+    present = [entity for entity in entities if entity is not None]
+    if len(present) == len(entities):
         bonds = checks.checked_bonds(shape.bonded_atom_pairs or (), present, ("bondedAtomPairs",), faults)
     if len(faults.errors) > count:
         return None
     _note_versions(raw, shape.version, faults)
+    named, bonds = with_good_ids(present, bonds, ("sequences",), faults)
     return Job(
         name=shape.name,
         seeds=rng_seeds,
-        entities=tuple(entity for entity in entities if entity is not None),
+        entities=named,
         bonds=bonds,
         user_ccd=user_ccd,
         source=faults.source,
@@ -109,6 +111,7 @@ def _entity(kind: str, shape: object, parts: Parts, faults: Faults, folder: Path
     if isinstance(shape, LigandShape):
         return _ligand(shape, parts, faults, folder)
     assert isinstance(shape, ProteinShape | RnaShape | DnaShape)
+    count, places = len(faults.errors), ((*parts, "unpairedMsa"), (*parts, "pairedMsa"))
     sequence = checked_sequence(shape.sequence, kind, (*parts, "sequence"), faults)
     if isinstance(shape, ProteinShape):
         named, keys = [(m.ptm_type, m.ptm_position) for m in shape.modifications or ()], ("ptmType", "ptmPosition")
@@ -128,7 +131,7 @@ def _entity(kind: str, shape: object, parts: Parts, faults: Faults, folder: Path
     text = checks.checked_text(unpaired, ("unpairedMsa", "unpairedMsaPath"), folder, parts, faults)
     polymer = replace(polymer, unpaired_msa=text)
     if isinstance(shape, RnaShape):
-        return polymer
+        return polymer if len(faults.errors) > count else with_own_alignments(polymer, places, faults)
     paired = (shape.paired_msa, shape.paired_msa_path)
     text = checks.checked_text(paired, ("pairedMsa", "pairedMsaPath"), folder, parts, faults)
     given = {
@@ -147,7 +150,8 @@ def _entity(kind: str, shape: object, parts: Parts, faults: Faults, folder: Path
             _template(item, len(sequence), (*parts, "templates", i), faults, folder)
             for i, item in enumerate(shape.templates)
         )
-    return replace(polymer, paired_msa=text, templates=templates)
+    polymer = replace(polymer, paired_msa=text, templates=templates)
+    return polymer if len(faults.errors) > count else with_own_alignments(polymer, places, faults)
 
 
 def _template(shape: TemplateShape, length: int, parts: Parts, faults: Faults, folder: Path | None) -> Template:
@@ -213,7 +217,8 @@ def to_json(job: Job, *, inline: bool = False) -> str:
     """The job as AlphaFold 3 writes it: version 4, its order of keys, indent 2, index arrays on one line.
 
     Neighbouring entities that differ in their ids only become one with a list of ids (AF3 merges neighbours only, which
-    keeps the order of chains). Texts given by path stay paths, absolute; `inline` reads them in, as AF3 does.
+    keeps the order of chains). Texts given by path stay paths, absolute; `inline` reads them in, as AF3 does. What is
+    mended as it is read is mended with `inline` alone: `settled` makes such texts the job's own.
     `Job.description`, `source` and `notes` have no place in the format and are not written.
 
     Raises:
@@ -266,7 +271,7 @@ class _Later:
         self._texts: list[tuple[str, Text]] = []
 
     def __call__(self, key: str, text: Text | None) -> dict[str, str | None]:
-        if text is None or text.path is None:
+        if text is None or (text.path is None and text.mending is None):
             return _by_path(key, text)
         self._texts.append((key, text))
         return {key: f"{self._mark}:{len(self._texts) - 1}:"}

@@ -14,6 +14,7 @@ from foldline.inputs.text import check_readable
 from foldline.remote import is_url
 
 Parts = Sequence[str | int]
+Bond = tuple[AtomRef, AtomRef]
 MAX_SEED = 2**32 - 1
 _PATH_GUESS = 256  # AF3 looks for a file of that name when an inline text is shorter (folding_input.py)
 
@@ -27,15 +28,24 @@ def chain_name(number: int) -> str:
     return name
 
 
+def is_chain_id(name: str) -> bool:
+    """Whether an id is made of ASCII capitals alone."""
+    return re.fullmatch("[A-Z]+", name) is not None
+
+
 def check_ids(groups: Iterable[tuple[Parts, Sequence[str]]], faults: Faults) -> None:
-    """Chain ids: ASCII capitals, each used once. `groups`: the place of an `id` key and its ids."""
+    """Chain ids: ASCII capitals, unless that is mended, each used once. `groups`: the place of an `id` key, its ids."""
     seen: dict[str, Parts] = {}
     for parts, ids in groups:
         if not ids:
             faults.add(parts, 'no chain id: give one, for example "A"')
         for name in ids:
-            if not re.fullmatch("[A-Z]+", name):
-                faults.add(parts, f"{shown(name)} is not a chain id: use the capital letters A to Z only")
+            if not is_chain_id(name) and "chain_ids" not in faults.repair:
+                faults.add(
+                    parts,
+                    f"{shown(name)} is not a chain id: use the capital letters A to Z only, or set "
+                    'repair = ["chain_ids"]',
+                )
             elif name in seen:
                 faults.add(parts, f'the chain id "{name}" is used twice: give each chain an id of its own')
             seen[name] = parts
@@ -169,7 +179,7 @@ def checked_bonds(
     entities: Sequence[Entity],
     parts: Parts,
     faults: Faults,
-) -> tuple[tuple[AtomRef, AtomRef], ...]:
+) -> tuple[Bond, ...]:
     """Bonds between residues that exist, each once; a SMILES ligand has no atom names (AF3 refuses it too)."""
     by_id = {name: entity for entity in entities for name in entity.ids}
     seen: set[frozenset[tuple[str, int, str]]] = set()

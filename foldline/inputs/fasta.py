@@ -15,6 +15,7 @@ from foldline.errors import InputError
 from foldline.inputs import checks
 from foldline.inputs.faults import Faults
 from foldline.inputs.job import Entity, Job, Ligand, Polymer, Text
+from foldline.inputs.repair import with_good_ids, with_own_alignments
 from foldline.inputs.sequences import checked_sequence
 
 SEED = 1
@@ -75,11 +76,12 @@ class _Record:
 
 
 def jobs_from_fasta(
-    text: str, *, source: str = "", name: str = "job", folder: Path | None = None
+    text: str, *, source: str = "", name: str = "job", folder: Path | None = None, repair: Sequence[str] = ()
 ) -> tuple[list[Job], list[InputError]]:
     """The jobs of a FASTA text and the faults of those that cannot be read.
 
-    `name` names the job of a file with typed headers and of a bare `>`; paths in headers start at `folder`.
+    `name` names the job of a file with typed headers and of a bare `>`; paths in headers start at `folder`; `repair`
+    has what is mended (`config.REPAIRS`).
     """
     first = Faults(source, place=_line)
     records = _records(text, first)
@@ -103,7 +105,7 @@ def jobs_from_fasta(
     jobs: list[Job] = []
     errors: list[InputError] = []
     for job_name, group in groups:
-        faults = Faults(source, place=_line)
+        faults = Faults(source, place=_line, repair=repair)
         entities = _typed_entities(group, faults, folder) if typed else _plain_entities(group[0], faults)
         errors += faults.errors
         if not faults.errors:
@@ -170,6 +172,8 @@ def _typed_entities(records: list[_Record], faults: Faults, folder: Path | None)
     ids = [name if name is not None else checks.chain_name(i) for i, name in enumerate(given)]
     checks.check_ids([((record.line,), (name,)) for record, name in zip(records, ids, strict=True)], faults)
     entities = [_typed_entity(record, name, faults, folder) for record, name in zip(records, ids, strict=True)]
+    if not faults.errors:
+        entities, _ = with_good_ids(entities, (), (), faults)
     return merged(entities)
 
 
@@ -187,10 +191,12 @@ def _typed_entity(record: _Record, name: str, faults: Faults, folder: Path | Non
             return Ligand((name,), (code,), description=description)
         checks.check_smiles(value, folder, parts, faults)
         return Ligand((name,), (), value, description=description)
+    count = len(faults.errors)
     polymer = Polymer(kind, (name,), checked_sequence(record.sequence, kind, parts, faults))
     if not boltz:
         return replace(polymer, description="|".join(extra) or None)
-    return _with_msa(polymer, extra[0] if extra else "", parts, faults, folder)
+    polymer = _with_msa(polymer, extra[0] if extra else "", parts, faults, folder)
+    return polymer if len(faults.errors) > count else with_own_alignments(polymer, (parts, parts), faults)
 
 
 def _with_msa(

@@ -53,12 +53,14 @@ def json_path(parts: Sequence[str | int], root: str = "$") -> str:
 class Faults:
     """The faults and notes of one job. `source` is its file, `root` the JSON path of the job in the file.
 
-    `place` turns the parts of a place into words; files that are not JSON bring their own.
+    `place` turns the parts of a place into words; files that are not JSON bring their own. `repair` has what is to be
+    mended and noted rather than recorded as a fault (`config.REPAIRS`).
     """
 
     source: str = ""
     root: str = "$"
     place: Callable[[Sequence[str | int], str], str] = json_path
+    repair: Sequence[str] = ()
     errors: list[InputError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

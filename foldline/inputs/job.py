@@ -5,11 +5,22 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class Mending:
+    """What is mended in an alignment of L residues whenever it is read: its columns, if `partners` are given, or T."""
+
+    query: str = ""  # the chain's sequence, which becomes the first row
+    partners: tuple[int, ...] = ()  # of every match column of the file: its 0-based residue, rising, or -1 for none
+    bases: bool = False  # T is read as U
+    place: str = field(default="", compare=False)  # JSON path, for errors
+
+
+@dataclass(frozen=True)
 class Text:
     """A text given inline or by path; a file may be gzip, xz or zstandard. `Text("")` is the user's own "none"."""
 
     inline: str | None = None
     path: Path | None = None
+    mending: Mending | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A JSON file to jobs: one job or a list of them, each of either dialect, told by `dialect` or by its keys."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from foldline.inputs.messages import parse_json
 
 
 def jobs_from_json(
-    data: bytes | str, *, source: str = "", folder: Path | None = None
+    data: bytes | str, *, source: str = "", folder: Path | None = None, repair: Sequence[str] = ()
 ) -> tuple[list[Job], list[InputError]]:
     """The jobs of a JSON text and the faults of those that cannot be read; a bad job of a list does not hurt others.
 
-    `source` names the text in errors; `folder` is where relative paths start (None: the current folder).
+    `source` names the text in errors; `folder` is where relative paths start (None: the current folder); `repair` has
+    what is mended (`config.REPAIRS`).
     """
     try:
         value = parse_json(data, source)
@@ -29,7 +31,7 @@ def jobs_from_json(
     jobs: list[Job] = []
     errors: list[InputError] = []
     for i, item in enumerate(items):
-        faults = Faults(source, f"$[{i}]" if several else "$")
+        faults = Faults(source, f"$[{i}]" if several else "$", repair=repair)
         job = _job(item, faults, folder, several)
         if job is not None:
             jobs.append(job)

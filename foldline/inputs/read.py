@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, overload
 
 from foldline import remote
+from foldline.config import parse_repair
 from foldline.errors import InputError
 from foldline.inputs.fasta import jobs_from_fasta
 from foldline.inputs.faults import InputErrors, listed
@@ -44,26 +45,33 @@ class _Found:
 
 
 @overload
-def read_jobs(inputs: Input | Sequence[Input], *, on_error: Literal["raise"] = "raise") -> list[Job]: ...
+def read_jobs(
+    inputs: Input | Sequence[Input], *, on_error: Literal["raise"] = "raise", repair: str | Sequence[str] = ()
+) -> list[Job]: ...
 
 
 @overload
 def read_jobs(
-    inputs: Input | Sequence[Input], *, on_error: Literal["collect"]
+    inputs: Input | Sequence[Input], *, on_error: Literal["collect"], repair: str | Sequence[str] = ()
 ) -> tuple[list[Job], list[InputError]]: ...
 
 
 def read_jobs(
-    inputs: Input | Sequence[Input], *, on_error: Literal["raise", "collect"] = "raise"
+    inputs: Input | Sequence[Input],
+    *,
+    on_error: Literal["raise", "collect"] = "raise",
+    repair: str | Sequence[str] = (),
 ) -> list[Job] | tuple[list[Job], list[InputError]]:
     """The jobs in files, folders and globs (AlphaFold 3 JSON of both dialects, FASTA), as given, folders sorted.
 
-    What is read, and what is a fault, is as in `read_inputs`; its notes become notes of the first job.
+    What is read, what is a fault, and what is mended with `repair` ("chain_ids", "nucleotides", "alignments"), is as in
+    `read_inputs`; its notes become notes of the first job.
 
     Raises:
         InputErrors: With on_error="raise": all faults of all inputs; "collect" returns them beside the good jobs.
+        InputError: `repair` has a word that is not known.
     """
-    jobs, errors, notes = read_inputs(inputs)
+    jobs, errors, notes = read_inputs(inputs, parse_repair(repair))
     if errors and on_error == "raise":
         raise InputErrors(errors)
     if jobs:
@@ -71,21 +79,21 @@ def read_jobs(
     return (jobs, errors) if on_error == "collect" else jobs
 
 
-def read_inputs(inputs: Input | Sequence[Input]) -> Reading:
+def read_inputs(inputs: Input | Sequence[Input], repair: Sequence[str] = ()) -> Reading:
     """The jobs in files, folders and globs, with all faults, and notes such as which files were passed over.
 
     A folder or glob gives its .json, .fasta, .fa, .faa and .fas files (not those of its sub-folders); what else is
     there is named in a note. A file named outright is read whatever its ending. The same file twice is read once. All
     this may be in a store (`s3://bucket/jobs`); what jobs name by path has to be here. Two jobs whose folders would be
     the same on some file system (names equal after `slug`, letter case apart) are a fault of the later one: a job's
-    folder is always `slug(job.name)`.
+    folder is always `slug(job.name)`. `repair` has faults that are mended, with notes of the job (`config.REPAIRS`).
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     found = _find(given)
     jobs: list[Job] = []
     errors = found.errors
     for path in found.files:
-        read = _read(path)
+        read = _read(path, repair)
         jobs += read.jobs
         errors += read.errors
         found.notes += read.notes
@@ -158,20 +166,20 @@ def _among(names: Mapping[Place, str], where: str, found: _Found) -> list[Place]
     return known
 
 
-def _read(place: Path | str) -> Reading:
+def _read(place: Path | str, repair: Sequence[str]) -> Reading:
     """The jobs of a file; one of a store is brought here first."""
     if isinstance(place, Path):
-        return _read_file(place, str(place), place.resolve().parent)
+        return _read_file(place, str(place), place.resolve().parent, repair)
     with tempfile.TemporaryDirectory(prefix="foldline-") as folder:
         here = Path(folder) / (Path(place).name or "job")
         try:
             here.write_bytes(remote.read(place))
         except remote.RemoteError as fault:
             return _refused(InputError(str(fault)))
-        return _read_file(here, place, Path(place).parent)
+        return _read_file(here, place, Path(place).parent, repair)
 
 
-def _read_file(path: Path, source: str, folder: Path) -> Reading:
+def _read_file(path: Path, source: str, folder: Path, repair: Sequence[str]) -> Reading:
     """Relative paths of its jobs start at `folder`."""
     reason = check_readable(path, "check the name")
     if reason is not None:
@@ -180,13 +188,13 @@ def _read_file(path: Path, source: str, folder: Path) -> Reading:
     suffix = path.suffix.lower()
     head = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if suffix in JSON_SUFFIXES or suffix not in FASTA_SUFFIXES and head in (b"{", b"["):
-        return Reading(*jobs_from_json(data, source=source, folder=folder), [])
+        return Reading(*jobs_from_json(data, source=source, folder=folder, repair=repair), [])
     if suffix in FASTA_SUFFIXES or head == b">":
         try:
             text = read_text(Text(path=path), "the FASTA file")
         except InputError as fault:
             return _refused(fault)
-        jobs, errors = jobs_from_fasta(text, source=source, name=path.stem, folder=folder)
+        jobs, errors = jobs_from_fasta(text, source=source, name=path.stem, folder=folder, repair=repair)
         note = (
             f"{source}: {len(jobs)} jobs, one for each record: for one complex write its chains in one "
             'record with ":" between them, or a type in every header (">A|protein")'

@@ -14,8 +14,9 @@ _NAMES = {"protein": "protein", "dna": "DNA", "rna": "RNA"}
 def checked_sequence(sequence: str, kind: str, parts: Sequence[str | int], faults: Faults) -> str:
     """The sequence in upper case without white space; ambiguous bases become N, each with a note.
 
-    A fault is recorded for an empty sequence, U in DNA, T in RNA and any character that is no residue, with positions
-    (1-based, white space not counted). AF3 folding_input.py takes any letter, others become X or N without a word.
+    A fault is recorded for an empty sequence, U in DNA, T in RNA (unless these are mended) and any character that is no
+    residue, with positions (1-based, white space not counted). AF3 folding_input.py takes any letter, others become X
+    or N without a word.
     """
     bare = re.sub(r"\s+", "", sequence)
     if not bare:
@@ -45,11 +46,14 @@ def _protein(letters: str, parts: Sequence[str | int], faults: Faults) -> str:
 def _nucleic(letters: str, kind: str, parts: Sequence[str | int], faults: Faults) -> str:
     wrong, right, other = ("U", "T", "rna") if kind == "dna" else ("T", "U", "dna")
     places = _positions(letters, wrong).get(wrong)
-    if places:
+    if places and "nucleotides" in faults.repair:
+        faults.note(parts, f"{wrong} is read as {right} in {_NAMES[kind]}, {len(places)} times: at {listed(places)}")
+        letters = letters.replace(wrong, right)
+    elif places:
         faults.add(
             parts,
             f"a {_NAMES[kind]} sequence cannot hold {wrong} (position {listed(places)}): "
-            f'write {right}, or make the chain "{other}"',
+            f'write {right}, make the chain "{other}", or set repair = ["nucleotides"]',
         )
     _refuse(letters, _STANDARD[kind] + _AMBIGUOUS_BASES + wrong, kind, parts, faults)
     ambiguous = _positions(letters, _AMBIGUOUS_BASES)

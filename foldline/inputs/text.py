@@ -11,12 +11,14 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 import zstandard
 
 from foldline.errors import InputError
+from foldline.inputs.anchor import mended
 from foldline.inputs.job import Text
 
 RELATIVE = "relative paths start at the folder of the job's file"
@@ -29,11 +31,15 @@ _CACHED = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{38}\.zst$")  # an entry of the c
 def open_text(text: Text, what: str) -> Iterator[TextIO]:
     """A text stream of UTF-8 with plain line ends; a deep alignment can be read row by row in bounded memory.
 
-    `what` names the text in errors, for example "the unpaired MSA of chain A".
+    `what` names the text in errors, for example "the unpaired MSA of chain A". What is to be mended in it is mended.
 
     Raises:
-        InputError: The file is missing, is a folder, cannot be read or unpacked, or is not UTF-8.
+        InputError: The file is missing, is a folder, cannot be read or unpacked, or is not UTF-8; what `mended` raises.
     """
+    if text.mending is not None:
+        with open_text(replace(text, mending=None), what) as stream:
+            yield mended(stream, text.mending, str(text.path or ""))
+        return
     if text.path is None:
         yield io.StringIO(_tidied(text.inline or ""))
         return

@@ -10,6 +10,7 @@ from typing import cast
 
 from foldline.inputs.af3_json import to_json
 from foldline.inputs.job import Entity, Job, Polymer, Text
+from foldline.inputs.repair import settled
 from foldline.inputs.text import read_text
 from foldline.search.files import write_whole
 from foldline.search.recipes import Kind
@@ -108,5 +109,5 @@ def write_job(job: Job, folder: Path, name: str) -> Path:
         SearchError: it cannot be written.
     """
     path = folder / f"{name}_data.json"
-    write_whole(path, to_json(job).encode())
+    write_whole(path, to_json(settled(job)).encode())
     return path
