@@ -266,7 +266,7 @@ class Engine:
         """What makes features of jobs for one call of `predict`."""
         return Preparer(
             featuriser=self._features(),
-            fingerprint=lambda data_json: self._fingerprint(data_json, draws),
+            fingerprint=lambda digest: self._fingerprint(digest, draws),
             out=out,
             overwrite=self.config.overwrite,
             children=self._children if self._children.count else None,
@@ -313,14 +313,14 @@ class Engine:
             self._residency = Residency(self.spec, self.checkpoint, self.device)
         return self._residency
 
-    def _fingerprint(self, data_json: str, draws: Draws | None) -> str:
-        """Hash of all that decides a result: job, options, recorded draws, checkpoint and version."""
+    def _fingerprint(self, digest: str, draws: Draws | None) -> str:
+        """Hash of all that decides a result: job (its JSON's digest), options, draws, checkpoint and version."""
         from foldline import __version__
 
         c = self.config
         options = [c.samples, c.recycles, c.steps, c.mc_dropout and self.spec.mc_dropout, c.msa, c.save_embeddings]
         options += [str(self._dtype()), self.device.type, None if draws is None else draws.digest]
-        text = json.dumps([data_json, options, self.checkpoint_sha256, __version__])
+        text = json.dumps([digest, options, self.checkpoint_sha256, __version__])
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -134,7 +134,8 @@ class JobRun:
         if self.error is None and self.writer is not None:
             try:
                 record = record | self._measured()
-                best = self.writer.finish(self.prepared.data_json, record, self.prepared.job.seeds).ranking_score
+                text = () if self.prepared.data_json is None else self.prepared.data_json.pieces()
+                best = self.writer.finish(text, record, self.prepared.job.seeds).ranking_score
             except Exception as error:  # noqa: BLE001 - it ends this job, not the others
                 self.fail(error, "write")
         if self.error is not None:

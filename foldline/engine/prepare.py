@@ -1,17 +1,63 @@
 """What is made of a job before its turn at the network: its JSON, its fingerprint, its features. Knows no network."""
 
+import hashlib
+import tempfile
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldline.errors import FoldlineError, InternalError, during
+from foldline.errors import FoldlineError, InternalError, WriteError, during
 from foldline.execute import Children, Event, Progress
 
 if TYPE_CHECKING:
     from foldline.features.featuriser import Featurised, Featuriser
     from foldline.inputs import Job
+
+_IN_MEMORY = 1 << 25  # bytes of a job's JSON; more goes to a file
+_PIECE = 1 << 20
+
+
+class JobText:
+    """A job's JSON as it was when its features were made: in memory while it is small, else in a file without a name.
+
+    A deep alignment's file may be changed or removed while the network runs; what is recorded is what was read.
+    """
+
+    def __init__(self, job: "Job", folder: Path | None) -> None:
+        """Read all texts of the job. `folder` takes the file, and None keeps the digest alone.
+
+        Raises:
+            InputError: a file that the job names cannot be read.
+            WriteError: no room for the file.
+        """
+        from foldline.inputs import json_pieces
+
+        digest = hashlib.sha256()
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder and str(folder))  # noqa: SIM115 - see below
+        weakref.finalize(self, self._file.close)
+        for piece in json_pieces(job, inline=True):
+            digest.update(piece.encode())
+            if folder is not None:
+                self._put_aside(piece.encode(), folder)
+        self.digest = digest.hexdigest()
+
+    def _put_aside(self, piece: bytes, folder: Path) -> None:
+        try:
+            if self._file.tell() + len(piece) > _IN_MEMORY:
+                folder.mkdir(parents=True, exist_ok=True)
+            self._file.write(piece)
+        except OSError as error:
+            what = f"the job's alignments cannot be put aside in {folder} ({error.strerror or error})"
+            raise WriteError(f"{what}: free space there") from error
+
+    def pieces(self) -> Iterator[bytes]:
+        """The text, from its start."""
+        self._file.seek(0)
+        while piece := self._file.read(_PIECE):
+            yield piece
 
 
 @dataclass
@@ -21,7 +67,7 @@ class Prepared:
     job: "Job"
     name: str
     directory: Path | None
-    data_json: str = ""
+    data_json: "JobText | None" = None
     fingerprint: str = ""
     finished: bool = False
     featurised: "Featurised | None" = None
@@ -30,7 +76,7 @@ class Prepared:
 
     def without_features(self) -> "Prepared":
         """What is needed to wait for another process."""
-        return replace(self, data_json="", featurised=None)
+        return replace(self, data_json=None, featurised=None)
 
 
 @dataclass(frozen=True)
@@ -38,7 +84,7 @@ class Preparer:
     """Prepares jobs, in any thread; features are made there, or in a child process where there are any."""
 
     featuriser: "Featuriser"
-    fingerprint: Callable[[str], str]  # of a job's JSON: hash of all that decides the result
+    fingerprint: Callable[[str], str]  # from the digest of a job's JSON: hash of all that decides the result
     out: Path | None
     overwrite: bool = False
     children: Children | None = None
@@ -48,7 +94,7 @@ class Preparer:
 
     def __call__(self, job: "Job") -> Prepared:
         """Everything of a job that needs no network. Errors are kept for the job's turn."""
-        from foldline.inputs import slug, to_json
+        from foldline.inputs import slug
         from foldline.outputs.layout import is_finished
 
         start = time.perf_counter()
@@ -63,11 +109,12 @@ class Preparer:
                 prepared.seconds["search"] = round(time.perf_counter() - start, 4)
                 start = time.perf_counter()
             with during("features"):
-                prepared.data_json = to_json(job, inline=True)
-                prepared.fingerprint = self.fingerprint(prepared.data_json)
+                text = JobText(job, self.out)
+                prepared.fingerprint = self.fingerprint(text.digest)
                 if directory is not None and not self.overwrite:
                     prepared.finished = is_finished(directory, name, prepared.fingerprint)
                 if not prepared.finished:
+                    prepared.data_json = text
                     self.progress(Event(job.name, "features"))
                     prepared.featurised = self._features(job)
         except FoldlineError as error:

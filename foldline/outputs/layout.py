@@ -170,11 +170,11 @@ class SampleWriter:
         """The sample with the highest ranking score, the first of equals."""
         return max(self.written, key=lambda record: record.ranking_score)
 
-    def finish(self, data_json: str, run: Mapping[str, object], seeds: Iterable[int] = ()) -> WrittenSample:
+    def finish(self, data_json: Iterable[bytes], run: Mapping[str, object], seeds: Iterable[int] = ()) -> WrittenSample:
         """Write the top-level files, `<job>_run.json` last, and return the best sample; an old result goes then.
 
-        `seeds` is the job's order of seeds for the ranking table (default: the order of writing). `run` is written as
-        it is, with the best sample, the fingerprint and the bytes of all other files added.
+        `data_json` is the job's JSON in pieces, `seeds` its order of seeds for the ranking table (default: the order of
+        writing). `run` is written as it is, with the best sample, the fingerprint and the bytes of all other files.
         """
         assert self.written, "no sample was written"
         order = {seed: place for place, seed in enumerate(seeds)}
@@ -183,7 +183,7 @@ class SampleWriter:
         top = self._place / self.job.name
         for part in PARTS:
             write_atomically(Path(f"{top}_{part}"), _pieces(Path(f"{self._stem(best)}_{part}")))
-        write_atomically(Path(f"{top}_data.json"), [data_json.encode()])
+        write_atomically(Path(f"{top}_data.json"), data_json)
         write_atomically(Path(f"{top}_ranking_scores.csv"), [ranking_csv(self.written)])
         record = dict(run) | {"best": _score(best), "stereocentres": self._stereo(), "fingerprint": self.fingerprint}
         record["files"] = self._sizes()
@@ -240,7 +240,7 @@ def write_prediction(
     writer = SampleWriter(directory, job)
     for of_seed in samples:
         writer.write(of_seed)
-    return writer.finish(data_json, run)
+    return writer.finish([data_json.encode()], run)
 
 
 def is_finished(directory: Path, name: str, fingerprint: str) -> bool:

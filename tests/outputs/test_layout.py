@@ -92,7 +92,7 @@ def test_samples_stream_and_top_files_come_last(
     visible = {name for name in files(tmp_path) if not name.startswith(".")}
     assert visible == {f"seed-5_sample-0/{small.name}_seed-5_sample-0_{part}" for part in PARTS}
     writer.write(random_samples(small.topology, 4, 1))
-    writer.finish("{}", {}, seeds=(4, 5))
+    writer.finish([b"{}"], {}, seeds=(4, 5))
     assert files(tmp_path) == expected_files(small.name, [(5, 0), (4, 0)])
     rows = (tmp_path / f"{small.name}_ranking_scores.csv").read_text().split()
     assert [row.split(",")[0] for row in rows] == ["seed", "4", "5"]
@@ -138,7 +138,7 @@ def test_parts_of_a_seed_are_numbered_on(small: PredictedJob, random_samples: Ra
         (i, whole.confidences[i].ranking_score) for i in (2, 0, 1)
     ]
     assert writer.has_seed(1, 3) and not writer.has_seed(1, 4) and not writer.has_seed(2, 1)
-    writer.finish("{}", {}, seeds=(1,))
+    writer.finish([b"{}"], {}, seeds=(1,))
     write_prediction(tmp_path / "whole", small, [whole], "{}", {})
     names = files(tmp_path / "whole")
     assert names == files(tmp_path / "parts")
@@ -178,14 +178,14 @@ def test_resumes_what_the_same_run_finished(small: PredictedJob, random_samples:
     again.write(one)
     again.write(two)
     assert not is_finished(tmp_path, small.name, "f")
-    again.finish("{}", {})
+    again.finish([b"{}"], {})
     assert model.stat().st_mtime_ns == stamp
     assert is_finished(tmp_path, small.name, "f") and not is_finished(tmp_path, small.name, "g")
     straight = tmp_path / "straight"
     writer = SampleWriter(straight, small, fingerprint="f")
     for samples in (one, two):
         writer.write(samples)
-    writer.finish("{}", {})
+    writer.finish([b"{}"], {})
     assert all((tmp_path / name).read_bytes() == (straight / name).read_bytes() for name in files(straight))
 
 
@@ -205,7 +205,7 @@ def test_another_run_replaces_the_result_and_nothing_else(
     first = SampleWriter(tmp_path, small, fingerprint="f")
     first.write(samples)
     first.write_embeddings(1, _embeddings(samples))
-    first.finish("{}", {})
+    first.finish([b"{}"], {})
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "seed-1_sample-0" / "mine.pml").write_text("mine")
     (tmp_path / f"{small.name}_report.html").write_text("of the old one")
@@ -214,7 +214,7 @@ def test_another_run_replaces_the_result_and_nothing_else(
     assert second.remark.startswith("replaces the result of 20") and contents(tmp_path) == old
     second.write(random_samples(small.topology, 7, 1))
     assert contents(tmp_path) == old and is_finished(tmp_path, small.name, "f")
-    second.finish("{}", {})
+    second.finish([b"{}"], {})
     mine = {"notes.txt", "seed-1_sample-0/mine.pml"}
     assert files(tmp_path) == expected_files(small.name, [(7, 0)]) | mine
     assert not (tmp_path / "seed-1_sample-1").exists() and not (tmp_path / "seed-1_embeddings").exists()
@@ -242,7 +242,7 @@ def test_a_replacing_run_goes_on_and_another_one_does_not(
     SampleWriter(tmp_path, small, fingerprint="g").write(two)
     again = SampleWriter(tmp_path, small, fingerprint="g")
     again.write(three)
-    again.finish("{}", {})
+    again.finish([b"{}"], {})
     assert files(tmp_path) == expected_files(small.name, [(2, 0), (3, 0)])
 
 
@@ -256,7 +256,7 @@ def test_a_damaged_result_is_not_finished(
     writer = SampleWriter(tmp_path, small, fingerprint="f")
     writer.write(samples)
     writer.write_embeddings(1, _embeddings(samples))
-    writer.finish("{}", {})
+    writer.finish([b"{}"], {})
     old = contents(tmp_path)
     name = f"{small.name}_{part}"
     if part == "sample":
@@ -273,7 +273,7 @@ def test_a_damaged_result_is_not_finished(
     assert again.remark == f"its result is damaged ({says}): the job is predicted again" and again.written == []
     again.write(samples)
     again.write_embeddings(1, _embeddings(samples))
-    again.finish("{}", {})
+    again.finish([b"{}"], {})
     assert contents(tmp_path) == old
 
 
@@ -281,7 +281,7 @@ def test_records_without_sizes(small: PredictedJob, random_samples: RandomSample
     """Of older versions: all files of the ranking table's samples have to be there."""
     writer = SampleWriter(tmp_path, small, fingerprint="f")
     writer.write(random_samples(small.topology, 1, 2))
-    writer.finish("{}", {})
+    writer.finish([b"{}"], {})
     path = tmp_path / f"{small.name}_run.json"
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "files"}))
     model = tmp_path / f"{small.name}_model.cif"
@@ -336,7 +336,7 @@ def test_a_kill_at_any_moment_of_a_swap_leaves_one_result_whole(
         writer = SampleWriter(place, small, fingerprint=fingerprint, before_swap=lambda: unlist(out, name))
         writer.write(samples)
         writer.write_embeddings(samples.seed, _embeddings(samples))
-        writer.finish("{}", {})
+        writer.finish([b"{}"], {})
 
     write(new, "g", two)
     write(folder, "f", one)
@@ -363,7 +363,7 @@ def test_a_kill_at_any_moment_of_a_swap_leaves_one_result_whole(
             again = SampleWriter(folder, small, fingerprint="g")
             again.write(two)
             again.write_embeddings(2, _embeddings(two))
-            again.finish("{}", {})
+            again.finish([b"{}"], {})
         else:
             with Claims(out) as claims:
                 assert done == ["g"] and claims.take(name, "g") is Claim.FINISHED
