@@ -4,6 +4,7 @@ Knows rows and residues; whether that is wanted is decided in `repair`.
 """
 
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -202,7 +203,6 @@ class _Move:
         # Residues without a column that come before each place, and which places are columns of a residue.
         self._shift = alone_before[np.concatenate([at_column, [0], residue])].astype(np.int32)
         self._kept = np.concatenate([paired, np.zeros(self.n_column + 2, bool)])
-        self._n_row = max(1, _BATCH // max(self.n_column, 1))
 
     def lengths(self, rows: list[bytes]) -> np.ndarray:
         """Match columns of each row."""
@@ -210,8 +210,10 @@ class _Move:
 
     def __call__(self, rows: list[bytes]) -> list[bytes]:
         """Rows with as many columns as the query has residues."""
-        starts = range(0, len(rows), self._n_row)
-        return [row for start in starts for row in self._moved(rows[start : start + self._n_row])]
+        ends = np.cumsum([len(row) for row in rows])
+        cuts = np.searchsorted(ends, np.arange(_BATCH, ends[-1], _BATCH))
+        bounds = itertools.pairwise(np.unique([0, *cuts, len(rows)]).tolist())
+        return [row for start, end in bounds for row in self._moved(rows[start:end])]
 
     def _moved(self, rows: list[bytes]) -> list[bytes]:
         letters = np.frombuffer(b"".join(rows), np.uint8)

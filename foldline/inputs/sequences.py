@@ -47,7 +47,9 @@ def _nucleic(letters: str, kind: str, parts: Sequence[str | int], faults: Faults
     wrong, right, other = ("U", "T", "rna") if kind == "dna" else ("T", "U", "dna")
     places = _positions(letters, wrong).get(wrong)
     if places and "nucleotides" in faults.repair:
-        faults.note(parts, f"{wrong} is read as {right} in {_NAMES[kind]}, {len(places)} times: at {listed(places)}")
+        faults.note(
+            parts, f"{wrong} is read as {right} in {_NAMES[kind]}: {len(places)} in all, at position {listed(places)}"
+        )
         letters = letters.replace(wrong, right)
     elif places:
         faults.add(
