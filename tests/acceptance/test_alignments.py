@@ -1,6 +1,10 @@
 """Alignments and templates that have to be read: from a job to its features."""
 
-import tracemalloc
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,21 +58,46 @@ def test_a36_text_or_path(featurised: Featurised, write: Callable[..., Path], ke
     assert featurised(job(chain)).msa_depth == {"A": 2}
 
 
-def test_a37_a_deep_alignment_is_bounded(featurised: Featurised, write: Callable[..., Path]) -> None:
-    """20,000 distinct rows in 64 MB of text: far less than the file is ever held."""
-    letters = list("ACDEFGHIKLMNPQRSTVWY")
-    rng = np.random.default_rng(0)
-    rows = ["".join(row) for row in rng.choice(letters, (20_000, 60))]
-    path = write("".join(f">r{i}\n{row}{'a' * 3200}\n" for i, row in enumerate(rows)), "deep.a3m")
-    chain = protein(rows[0])
-    del chain["protein"]["unpairedMsa"]
-    chain["protein"]["unpairedMsaPath"] = path.name
-    tracemalloc.start()
-    made = featurised(job(chain))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert made.msa_depth == {"A": 20_000} and made.features.msa.shape[0] < 20_000
-    assert path.stat().st_size > 64e6 and peak < 50e6, f"{peak / 1e6:.0f} MB"
+def deep_alignment(path: Path, depth: int, n_insertion: int) -> str:
+    """`depth` distinct rows of 60 columns and of `n_insertion` letters in lower case each; gives the query."""
+    letters, rng = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY", np.uint8), np.random.default_rng(0)
+    at_once = 5000
+    rows = letters[rng.integers(0, 20, (at_once, 60))]
+    query = rows[0].tobytes().decode()
+    insertions = np.full((at_once, n_insertion), ord("a"), np.uint8)
+    header, end = (np.tile(np.frombuffer(text, np.uint8), (at_once, 1)) for text in (b">r\n", b"\n"))
+    with path.open("wb") as file:
+        file.write(f">query\n{query}\n".encode())
+        for start in range(0, depth - 1, at_once):
+            number = np.arange(start, start + at_once)
+            for digit in range(5):
+                rows[:, digit] = letters[number // 20**digit % 20]
+            file.write(np.hstack([header, rows, insertions, end])[: depth - 1 - start].tobytes())
+    return query
+
+
+def test_a37_a_gigabyte_is_read_in_the_memory_of_a_hundredth_of_it(tmp_path: Path, checkpoint: Path) -> None:
+    """500,000 distinct rows in 1 GB of text, from the job to its result, beside 5,000 rows: resident memory alike."""
+    peaks, records = {}, {}
+    (tmp_path / "foldline.toml").write_text("threads = 1\nrecycles = 0\nsteps = 2\nsamples = 1\nworkers = 0\n")
+    for name, depth in (("shallow", 5_000), ("deep", 500_000)):
+        alignment, made = tmp_path / f"{name}.a3m", tmp_path / "out" / name
+        chain = protein(deep_alignment(alignment, depth, 1950))
+        del chain["protein"]["unpairedMsa"]
+        chain["protein"]["unpairedMsaPath"] = alignment.name
+        (tmp_path / f"{name}.json").write_text(json.dumps(job(chain, name=name)))
+        command = [sys.executable, "-m", "foldline", "predict", f"{name}.json", "--out", "out", "--model", checkpoint]
+        process = subprocess.Popen([*command, "--device", "cpu"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        peaks[name], records[name] = used.ru_maxrss * 1024, json.loads((made / f"{name}_run.json").read_text())
+        size, written = alignment.stat().st_size, (made / f"{name}_data.json").stat().st_size
+        alignment.unlink()
+        shutil.rmtree(made)
+        assert written > size, "the alignment as it was read is in the record of the job"
+    assert size > 1e9 and any("500,000 distinct rows" in text for text in records["deep"]["warnings"])
+    assert peaks["deep"] - peaks["shallow"] < 300e6, peaks
 
 
 def test_a38_rna_beside_a_protein_has_its_own_alphabet(featurised: Featurised) -> None:

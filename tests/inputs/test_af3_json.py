@@ -17,6 +17,7 @@ from foldline.inputs import (
     Template,
     Text,
     jobs_from_json,
+    json_pieces,
     read_jobs,
     to_json,
 )
@@ -230,6 +231,23 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, af3: Callable[..., dict[
     inline = json.loads(to_json(job, inline=True))
     assert inline["sequences"][0]["protein"]["unpairedMsa"] == "text of u.a3m"
     assert inline["userCCD"] == "text of c.cif"
+
+
+def test_a_file_is_read_in_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut anywhere, the text is that of the job which has it inline; marks are not mistaken for a text's own."""
+    text = '>q "é\U0001f9ec\\\nGG\n>x\n\tGA\n'
+    (tmp_path / "u.a3m").write_text(text.replace("\n", "\r\n"), encoding="utf-8", newline="")
+    monkeypatch.setattr("foldline.inputs.af3_json._BLOCK_CHARS", 3)
+    one, other = (
+        Job(
+            name="two",
+            entities=(Polymer("protein", ("A",), "GG", unpaired_msa=given, paired_msa=Text("")),),
+            seeds=(1,),
+        )
+        for given in (Text(path=tmp_path / "u.a3m"), Text(text))
+    )
+    pieces = list(json_pieces(one, inline=True))
+    assert len(pieces) > len(text) / 3 and "".join(pieces) == to_json(other)
 
 
 def test_empty_text_gives_way_to_a_path(tmp_path: Path, af3: Callable[..., dict[str, Any]]) -> None:
