@@ -53,8 +53,9 @@ class Kalign:
         return rows[0], rows[1]
 
     def _run(self, options: list[str]) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run([self.program, *options], capture_output=True, text=True, check=False)
+        command = [self.program, *options]
+        try:  # no input: kalign waits for a pipe on its standard input, and aligns what comes as well
+            return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         except OSError as error:
             raise SearchError(f"{self.program} cannot be run ({error.strerror or error}): {REMEDY}") from error
 

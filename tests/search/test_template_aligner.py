@@ -1,6 +1,7 @@
 """Kalign: its recorded answers, letters that end it, and what is said where it is missing."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_letters_that_kalign_does_not_know(kalign: Kalign) -> None:
 def test_short_sequences(kalign: Kalign) -> None:
     assert kalign("ACDEF", "ACDEFGHI") is None
     assert kalign("ACDEFG", "ACDEFGHI") is not None
+
+
+def test_standard_input_is_left_alone(kalign: Kalign) -> None:
+    """A service or a loop over a list has a pipe there: kalign would wait for it, and align what comes."""
+    reading, writing = os.pipe()
+    os.write(writing, b">third\nACDEFGHIKL\n")
+    os.close(writing)
+    before = os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        assert kalign("ACDEFGHIKL", "ACDEFHIKL") == ("ACDEFGHIKL", "ACDEF-HIKL")
+        assert os.read(0, 6) == b">third"
+    finally:
+        os.dup2(before, 0)
+        os.close(reading)
+        os.close(before)
 
 
 def test_mapping_of_rows() -> None:
