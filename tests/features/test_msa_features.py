@@ -1,6 +1,7 @@
 """Alignments: against recorded values of Protenix for every case of `feature_cases`, and bad input."""
 
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,23 @@ def test_deep_alignment_keeps_a_bounded_number_of_rows_and_the_whole_profile(mon
     np.testing.assert_array_equal(cut.profile, whole.profile)
     np.testing.assert_array_equal(cut.deletion_mean, whole.deletion_mean)
     assert any("of which at most" in note for note in cut.notes) and not whole.notes
+
+
+def test_rows_beyond_the_kept_ones_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times the rows of which 20 are kept take no more memory at any moment."""
+    monkeypatch.setattr(msa_module, "KEPT_ROWS", 20)
+    rows = np.frombuffer(b"ACDEFGHIKL", np.uint8)[np.random.default_rng(0).integers(0, 10, (12_000, 2_000))]
+    peaks = {}
+    for depth in (4_000, 12_000):
+        with (tmp_path / "deep.a3m").open("wb") as file:
+            file.writelines(b">x\n" + row.tobytes() + b"\n" for row in rows[:depth])
+        given = A3mSource(Text(path=tmp_path / "deep.a3m"), "the MSA", "protein", rows[0].tobytes().decode())
+        tracemalloc.start()
+        found = read_msa(given, None, pairing=False)
+        peaks[depth] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found.depth == depth and found.rows.shape == (20, 2_000)
+    assert peaks[12_000] - peaks[4_000] < 4e6, peaks
 
 
 def test_paired_rows_beyond_the_limit_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
