@@ -14,6 +14,7 @@ from foldline.structure.entities import EntitySpec
 
 _TAIL = {"protein": "C", "nucleic": "O3'"}  # the atom that bonds to the next residue
 _HEAD = {"protein": "N", "nucleic": "P"}  # the atom that bonds to the previous one
+_TERMINAL = {"OXT", "OP3"}  # atoms of a chain's ends
 _REMEDY = {
     ("rna", "T"): "T is not an RNA letter; write U, or make the chain a dna",
 }
@@ -124,12 +125,20 @@ def _leaving(component: Component, ends: int, tail: str, head: str) -> frozenset
     removed: set[str] = set()
     for bit, atom in ((1, head), (2, tail)):
         if ends & bit:
-            removed.update(component.leaving_groups.get(atom, ((),))[0])
+            removed.update(_first_to_leave(component.leaving_groups.get(atom, ())))
     if ends & 4:
         stay = {"OP3"} if ends & 8 and component.kind in ("dna", "rna") else set()
         stay |= {"OXT"} if ends & 16 and component.kind == "protein" else set()
         removed.update(set(component.atom_name[component.leaving & component.heavy].tolist()) - stay)
     return frozenset(removed)
+
+
+def _first_to_leave(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """The group that leaves for a bond along the chain: that of OXT or OP3, so that O, OP1 and OP2 keep their names.
+
+    A few components list several (9NE: O and OXT); Protenix draws one at random (json_parser.py:215).
+    """
+    return next((group for group in groups if _TERMINAL & set(group)), groups[0] if groups else ())
 
 
 def _note_parents(entity: EntitySpec, known: dict[str, Component], notes: list[str]) -> None:

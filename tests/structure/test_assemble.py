@@ -262,6 +262,26 @@ def test_a_leaving_group_is_chosen_in_dictionary_order_and_never_a_bonded_atom(c
     assert "OP3" in atoms_of(kept, "R", 1)
 
 
+@pytest.mark.parametrize(
+    ("entity", "gone", "kept"),
+    [
+        (protein("GGG", {2: "9NE"}), "OXT", "O"),  # the dictionary lists O before OXT
+        (protein("GGG", {2: "05N"}), "OXT", "O"),
+        (EntitySpec("dna", ("A",), "AAA", {2: "6FK"}), "OP3", "OP1"),
+        (EntitySpec("rna", ("A",), "AAA", {2: "2AU"}), "OP3", "OP2"),
+    ],
+)
+def test_along_a_chain_the_terminal_oxygen_leaves(
+    components: Components, entity: EntitySpec, gone: str, kept: str
+) -> None:
+    top = build(components, entity)
+    groups = components.require(entity.modifications[2]).leaving_groups
+    assert any({(gone,), (kept,)} <= set(choice) for choice in groups.values())
+    names = top.atom_name[top.res_id[top.atom_res] == 2].tolist()
+    assert gone not in names
+    assert kept in names
+
+
 def test_repeated_bonds_are_used_once_and_said(components: Components) -> None:
     bond = (End("A", 2, "ND2"), End("L", 1, "C1"))
     top = build(
