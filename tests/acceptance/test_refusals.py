@@ -1,4 +1,7 @@
-"""What is refused before anything runs: one sentence with the place, exit code 2, nothing written."""
+"""What is refused before anything runs: one sentence with the place, exit code 2, nothing written.
+
+Of three of these cases also what `repair` makes of them.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +82,7 @@ def test_a22_characters_that_are_no_residues(refused: Refused, sequence: str, pl
 def test_a23_t_in_rna_and_u_in_dna(refused: Refused, chain: dict[str, Any], remedy: str) -> None:
     found = refused(job(chain))
     assert ".sequence" in found and "position 2" in found and remedy in found
+    assert 'or set repair = ["nucleotides"]' in found
 
 
 def test_a25_duplicate_chain_ids(refused: Refused) -> None:
@@ -88,7 +92,7 @@ def test_a25_duplicate_chain_ids(refused: Refused) -> None:
 @pytest.mark.parametrize("name", ["A1", "a", "Ab", "É", "NaN", ""])
 def test_a27_chain_ids_are_capitals(refused: Refused, name: str) -> None:
     found = refused(job(protein(ids=name)))
-    assert f"{P}.id" in found and "capital letters" in found
+    assert f"{P}.id" in found and "capital letters" in found and 'or set repair = ["chain_ids"]' in found
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,7 @@ def test_a29_bond_to_a_smiles_ligand(refused: Refused) -> None:
 def test_a33_rows_that_do_not_fit_the_query(refused: Refused, text: str, says: str) -> None:
     found = refused(job(protein(unpairedMsa=text)))
     assert f"{P}.unpairedMsa" in found and says in found
+    assert ('or set repair = ["alignments"]' in found) == (says == "row 1")
 
 
 @pytest.mark.parametrize(("name", "says"), [("absent.a3m", "does not exist"), ("folder", "is a folder")])
@@ -238,3 +243,74 @@ def test_a46_ignored_files_are_named_beside_a_fault(foldline: Callable[..., Any]
         said, fault = done.err.splitlines()[:2]
         assert done.code == 2 and fault.startswith("error: ")
         assert said == f"note: in the folder {tmp_path}/in these were not read: notes.txt, sub/"
+
+
+@pytest.fixture
+def mending(tmp_path: Path, foldline: Callable[..., Any]) -> Callable[[str], None]:
+    """Sets `repair` in the settings, and takes it out again."""
+    file = tmp_path / "foldline.toml"
+    rest = file.read_text()
+
+    def run(words: str) -> None:
+        file.write_text(rest + f"repair = {words}\n")
+
+    return run
+
+
+def test_a23_bases_are_mended_where_that_is_asked_for(
+    foldline: Callable[..., Any], write: Callable[..., Path], mending: Callable[[str], None]
+) -> None:
+    file = write(job(rna("GTC"), dna("GUC")))
+    assert foldline("validate", file).code == 2
+    mending('["nucleotides"]')
+    done = foldline("validate", file)
+    assert done.code == 0 and "ok job: 6 tokens" in done.out
+    assert "$.sequences[0].rna.sequence: T is read as U in RNA: 1 in all, at position 2" in done.out
+    assert "$.sequences[1].dna.sequence: U is read as T in DNA: 1 in all, at position 2" in done.out
+    done = foldline("estimate", file, "--max-memory", "4GB", "--msa", "none")
+    assert done.code == 0 and "job: 6 tokens" in done.out
+
+
+def test_a33_alignments_are_mended_where_that_is_asked_for(
+    foldline: Callable[..., Any], write: Callable[..., Path], mending: Callable[[str], None]
+) -> None:
+    write(">w\nGMKTAYIAR\n>x\nGMKTAYI--\n", "x.a3m")
+    chain = protein(unpairedMsa=None, unpairedMsaPath="x.a3m")
+    chain["protein"].pop("unpairedMsa")
+    file = write(job(chain))
+    mending('["chain_ids", "nucleotides"]')
+    done = foldline("validate", file)
+    assert done.code == 2 and 'or set repair = ["alignments"]' in done.err
+    mending('["alignments"]')
+    done = foldline("search", file, "--out", "out")
+    assert done.code == 0, done.err
+    assert "row 1 (w) is not the chain's own sequence, which was put before it (identity 88 %)" in done.err
+    (found,) = done.json("job", "data")["sequences"]
+    assert found["protein"]["unpairedMsa"] == ">query\nMKTAYIAK\n>w\ngMKTAYIAR\n>x\ngMKTAYI--\n"
+    mending('"none"')
+    assert foldline("validate", done.folder / "job" / "job_data.json").code == 0
+
+
+def test_a27_a_mended_job_runs_and_its_record_reads_back(
+    predicted: Callable[..., Any], foldline: Callable[..., Any], checkpoint: Path, mending: Callable[[str], None]
+) -> None:
+    """With ids, bases and an alignment to mend; what is written is a job without faults, whose result this is."""
+    chain = protein("ACGTAYIAK", ids=["a", "A1"], unpairedMsa=">w\nACGTAYIAR\n>x\nACGTAYI--\n")
+    chains = (chain, rna("GTC", ids="NaN"), ccd("ZN", ids="B"))
+    mending('["chain_ids", "nucleotides", "alignments"]')
+    done = predicted(bonded(*chains, a=("a", 2, "SG"), b=("A1", 2, "SG")))
+    notes = done.json("job", "run")["warnings"]
+    assert sum('were changed: "a" -> A, "A1" -> C, "NaN" -> D' in note for note in notes) == 1
+    assert sum("T is read as U" in note for note in notes) == 1
+    assert sum("is not the chain's own sequence, which was put before it" in note for note in notes) == 1
+    data = done.json("job", "data")
+    assert [next(iter(item.values()))["id"] for item in data["sequences"]] == [["A", "C"], "D", "B"]
+    assert [[end[0] for end in bond] for bond in data["bondedAtomPairs"]] == [["A", "C"]]
+    assert data["sequences"][1]["rna"]["sequence"] == "GUC"
+    assert list(dict.fromkeys(done.json("job", "confidences")["atom_chain_ids"])) == ["A", "C", "D", "B"]
+    model = done.folder / "job" / "job_model.cif"
+    before = (model.stat().st_mtime_ns, done.json("job", "run")["fingerprint"])
+    mending("[]")
+    again = foldline("predict", done.folder / "job" / "job_data.json", "--out", "out", "--model", checkpoint)
+    assert again.code == 0, again.err
+    assert (model.stat().st_mtime_ns, again.json("job", "run")["fingerprint"]) == before
