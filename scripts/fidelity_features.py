@@ -20,6 +20,7 @@ import numpy as np
 from foldline.chem.component import Component
 from foldline.chem.components import Components
 from foldline.chem.conformer import Conformer
+from foldline.chem.molecules import clean_charges
 from foldline.features.build import build_features
 from foldline.inputs import Job, Template, Text, read_jobs
 from foldline.tensors import Features
@@ -61,7 +62,7 @@ def _resolves(folder: Path, job: Path) -> bool:
 
 
 def upstream_conformers(upstream: Arrays) -> Callable[[Component], Conformer]:
-    """Upstream's reference conformers as a source for ours, from its atoms before posing."""
+    """Upstream's reference positions as a source for ours, from its atoms before posing; charges are our own."""
     codes, names = upstream["component.code"], upstream["component.atom"]
 
     def source(component: Component) -> Conformer:
@@ -70,9 +71,10 @@ def upstream_conformers(upstream: Arrays) -> Callable[[Component], Conformer]:
             at = upstream["component.chain"] == component.code.removeprefix("LIG_")
         atoms, first = np.unique(names[at], return_index=True)
         rows = np.flatnonzero(at)[first]
-        mask, charge = (upstream[f"component.{name}"][rows] for name in ("ref_mask", "ref_charge"))
+        charges = dict(zip(component.atom_name.tolist(), clean_charges(component).tolist(), strict=True))
+        charge = np.array([charges[name] for name in atoms.tolist()], np.int8)
         pos = upstream["component.ref_pos"][rows].astype(np.float32)
-        return Conformer(atoms, pos, mask.astype(bool), charge.astype(np.int8))
+        return Conformer(atoms, pos, upstream["component.ref_mask"][rows].astype(bool), charge)
 
     return source
 
@@ -98,8 +100,10 @@ def differences(ours: Features, upstream: Arrays) -> dict[str, float]:
         (np.arctan(ours.deletions / 3) * (2 / np.pi)).astype(np.float32),
         upstream["deletion_value"],
     )
+    chain = ours.asym_id[:, None] == ours.asym_id  # the network reads pairs within a chain; each template is centred
     for name, value in template_pairs(ours).items():
-        pairs[name] = value, upstream.get(name, np.zeros_like(value))
+        kept = chain.reshape(*chain.shape, *(1,) * (value.ndim - 3))
+        pairs[name] = value * kept, upstream.get(name, np.zeros_like(value)) * kept
     found = {name: largest_difference(*pair) for name, pair in pairs.items()}
     found["ref_pos"] = conformer_difference(ours, upstream["ref_pos"])
     return found
