@@ -24,8 +24,7 @@ MAX_CELLS = 10**8  # of the alignment of two sequences, at 12 bytes each
 _GAPS = {"protein": (-11, -1), "rna": (-15, -3)}  # first and further ones; with BLOSUM62 and 5 and -4 for bases
 _UPPER = bytes(range(ord("A"), ord("Z") + 1))
 _LOWER = _UPPER.lower()
-_OTHER = {"protein": (b"JOU*", b"XXCX"), "rna": (b"U", b"T")}  # letters that the library does not know
-_LETTERS = {"protein": b"ACDEFGHIKLMNPQRSTVWYBZX", "rna": b"ACGT"}
+_LETTERS = {"protein": (b"ACDEFGHIKLMNPQRSTVWYBZ",) * 2, "rna": (b"ACGTU", b"ACGTT")}  # as the library has them
 _UNKNOWN = {"protein": ord("X"), "rna": ord("N")}
 _IS_COLUMN = np.ones(256, bool)
 _IS_COLUMN[np.frombuffer(_LOWER, np.uint8)] = False
@@ -91,10 +90,8 @@ def _pairs(first: bytes, query: bytes, kind: str) -> tuple[np.ndarray, np.ndarra
     from biotite.sequence.align import SubstitutionMatrix, align_optimal  # pyright: ignore[reportAttributeAccessIssue]
 
     table = np.full(256, _UNKNOWN[kind], np.uint8)
-    known = np.frombuffer(_LETTERS[kind], np.uint8)
-    table[known] = known
-    wanted, read_as = (np.frombuffer(letters, np.uint8) for letters in _OTHER[kind])
-    table[wanted] = read_as
+    ours, theirs = (np.frombuffer(letters, np.uint8) for letters in _LETTERS[kind])
+    table[ours] = theirs
     texts = [bytes(table[np.frombuffer(letters, np.uint8)]).decode() for letters in (first, query)]
     if kind == "protein":
         sequences, matrix = [ProteinSequence(text) for text in texts], SubstitutionMatrix.std_protein_matrix()

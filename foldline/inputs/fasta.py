@@ -172,8 +172,7 @@ def _typed_entities(records: list[_Record], faults: Faults, folder: Path | None)
     ids = [name if name is not None else checks.chain_name(i) for i, name in enumerate(given)]
     checks.check_ids([((record.line,), (name,)) for record, name in zip(records, ids, strict=True)], faults)
     entities = [_typed_entity(record, name, faults, folder) for record, name in zip(records, ids, strict=True)]
-    if not faults.errors:
-        entities, _ = with_good_ids(entities, (), (), faults)
+    entities, _ = with_good_ids(entities, (), (), faults)
     return merged(entities)
 
 

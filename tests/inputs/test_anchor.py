@@ -83,6 +83,18 @@ def test_the_stream_reads_in_pieces_of_any_size() -> None:
     assert "".join(pieces) == read_text(text, "it") and max(map(len, pieces)) == 7
 
 
+def test_pieces_may_be_longer_than_what_is_read_at_once() -> None:
+    long = QUERY * 1000
+    text = Text(f">q\n{long}\n>x\n{long}\n", mending=Mending(f"{long}A", tuple(range(22000))))
+    with open_text(text, "it") as stream:
+        pieces = list(iter(lambda: stream.read(100), ""))
+    assert "".join(pieces) == f">query\n{long}A\n>q\n{long}-\n>x\n{long}-\n"
+
+
+def test_a_first_row_that_becomes_the_query_is_not_repeated() -> None:
+    assert moved(">q\nM-KT\n>x\nMAKT\n", "MKT", (0, -1, 1, 2)) == [("q", "MKT"), ("x", "MaKT")]
+
+
 def test_t_is_read_as_u_and_headers_stay() -> None:
     assert moved(">TtT\nGAtTC\n", "", (), bases=True) == [("TtT", "GAuUC")]
 
@@ -106,6 +118,8 @@ CASES = {
     "a tag more": (QUERY[5:], QUERY, range(5, 22), 1),
     "a piece of a long one": (f"{'W' * 30}{QUERY}{'P' * 30}", QUERY, [-1] * 30 + list(range(22)) + [-1] * 30, 1),
     "a gap column": (f"{QUERY[:8]}-{QUERY[8:]}", QUERY, [*range(8), -1, *range(8, 22)], 1),
+    "a gap where the chain repeats a residue": (f"M-K{QUERY[2:]}", f"MKK{QUERY[2:]}", range(23), 1),
+    "or there": (f"MK-{QUERY[2:]}", f"MKK{QUERY[2:]}", range(23), 1),
     "a loop less": (QUERY[:8] + QUERY[11:], QUERY, [*range(8), *range(11, 22)], 1),
     "other ends": (f"W{QUERY[1:]}GG", QUERY, [*range(22), -1, -1], 21 / 22),
     "a tag, and gaps where the chain has residues": (
@@ -131,6 +145,7 @@ def test_columns_find_their_residues(case: str) -> None:
 def test_bases() -> None:
     found = anchored(b"GGCUAGGAUCAUU", "AAGGCUAGGAUC", "rna")
     assert found.partners == (*range(2, 12), -1, -1, -1) and found.identity == pytest.approx(10 / 12)
+    assert anchored(b"UUUUCUUUU", "AAUUUUCUUUU", "rna").partners == tuple(range(2, 11))
     assert anchored(b"GGCN", "GGCN", "rna").identity == 1
 
 

@@ -93,7 +93,7 @@ def test_equal_ids_stay_an_error(af3: Callable[..., dict[str, Any]]) -> None:
 def test_good_jobs_are_left_as_they_are(af3: Callable[..., dict[str, Any]]) -> None:
     value = af3(
         protein(unpairedMsa=f">q\n{QUERY}\n>x\n{QUERY}\n"),
-        {"rna": {"id": "B", "sequence": "GGCUA", "unpairedMsa": ">q\nGGCUA\n>t\nGGCTA\n"}},
+        {"rna": {"id": "B", "sequence": "GGCUA", "unpairedMsa": ">T\nGGCUA\n>t\nGGCTA\n"}},
         {"dna": {"id": "C", "sequence": "GGCTA"}},
     )
     plain, mended = read(value, ()), read(value)
@@ -129,6 +129,16 @@ def test_an_alignment_with_t_follows_its_rna(af3: Callable[..., dict[str, Any]])
     value["sequences"][0]["rna"]["sequence"] = "GGCUA"
     assert alignment(read(value, ("nucleotides",))) == alignment(job)
     assert alignment(read(value, ("chain_ids",))) == text.splitlines()
+    assert alignment(read(value)) == alignment(job) and len(read(value).notes) == 1
+    value["sequences"][0]["rna"]["unpairedMsa"] = ">q\nGGtCUA\n"
+    assert alignment(read(value, ("nucleotides",))) == [">q", "GGuCUA"]
+
+
+def test_each_word_mends_its_own(af3: Callable[..., dict[str, Any]]) -> None:
+    value = af3(protein(unpairedMsa=f">w\n{WILD}\n"))
+    for words in (("nucleotides",), ("chain_ids", "nucleotides")):
+        assert read(value, words) == read(value, ()) and read(value, words).notes == ()
+    assert read(value, ("alignments",)) != read(value, ())
 
 
 def test_the_servers_jobs_and_fasta_too() -> None:
@@ -242,12 +252,13 @@ def test_a_file_that_cannot_be_read_is_refused_at_its_place(af3: Callable[..., d
     assert "is a damaged or cut-off compressed file" in errors[0].message
 
 
-def test_a_bad_sequence_is_told_of_alone(af3: Callable[..., dict[str, Any]]) -> None:
-    for chain in (protein("MKT*", unpairedMsa=f">w\n{WILD}\n"), protein("MKT*", unpairedMsa="x")):
+def test_a_bad_sequence_is_told_of_alone(af3: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    for chain in (protein("MKTAY*", unpairedMsa=f">w\n{WILD}\n"), protein("MKTAY*", unpairedMsa="x")):
         assert len(faults(af3(chain))) == 1
-    rna = {"rna": {"id": "A", "sequence": "GGZ", "unpairedMsa": "x"}}
+    rna = {"rna": {"id": "A", "sequence": "GGZAA", "unpairedMsa": "x"}}
     assert len(faults(af3(rna))) == 1
-    jobs, errors = jobs_from_fasta(">A|rna\nGGZCC\n", repair=ALL)
+    (tmp_path / "x.a3m").write_text(">w\nWWWWWWWW\n")
+    jobs, errors = jobs_from_fasta(">A|protein|x.a3m\nMKTAY*\n", folder=tmp_path, repair=ALL)
     assert not jobs and len(errors) == 1
 
 
