@@ -63,7 +63,7 @@ def test_sizes(word: object, number: int) -> None:
         ({"buckets": "512,256"}, "buckets", "rising order"),
         ({"overwrite": 1}, "overwrite", "true or false"),
         ({"cache_dir": 5}, "cache_dir", "a path"),
-        ({"repair": ["chain_id"]}, "repair", "'chain_id' is not possible here: give chain_ids, nucleotides, alignments"),
+        ({"repair": ["chain_id"]}, "repair", "'chain_id' is not possible here: give chain_ids, nucleotides"),
         ({"repair": ["chain_id"]}, "repair", "or none; did you mean chain_ids?"),
         ({"repair": "chain-ids, Nucleotide"}, "repair", "did you mean chain_ids?"),
         ({"repair": ["zzz"]}, "repair", "give chain_ids, nucleotides, alignments or none"),
