@@ -1,16 +1,20 @@
 """Run by the interpreter that has Protenix: featurise one of its jobs, write the arrays that its network reads as npz.
 
-    upstream_features.py PROTENIX_JOB OUT.npz [--templates] [--dates FILE] [--time N]
+    upstream_features.py PROTENIX_JOB OUT.npz [--templates] [--dates FILE] [--time N] [--serve]
 
 Beside the features: the atoms of all components with their reference conformers before posing (to inject into ours) and
-the template alignments that it made. With --time only the seconds of N featurisations are written.
+the template alignments that it made. With --time only the seconds of N featurisations are written. With --serve every
+line of standard input, job and output with a tab between, is answered by a line, "ok" or the reason why not, and what
+Protenix draws at random among leaving groups is what Foldline takes: the first, along a chain that of OXT or OP3.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import tempfile
 import time
+import traceback
 from copy import deepcopy
 
 import numpy as np
@@ -21,6 +25,8 @@ from configs.configs_data import data_configs
 from configs.configs_inference import inference_configs
 from configs.configs_model_type import model_configs
 from protenix.config.config import parse_configs
+from protenix.data.core import ccd
+from protenix.data.inference import json_parser
 from protenix.data.inference.infer_dataloader import InferenceDataset
 from protenix.data.inference.json_to_feature import SampleDictToFeatures
 from protenix.data.template.template_parser import MmcifObject
@@ -37,6 +43,7 @@ PAIRS = (
     "template_distogram",
     "template_unit_vector",
 )
+FAILURES = (AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 ONE_HOT = ("restype", "ref_element", "ref_atom_name_chars")
 
 
@@ -97,6 +104,60 @@ def arrays_of(features: dict, atoms: AtomArray) -> dict[str, np.ndarray]:
     return {name: array.astype(np.float32) if array.dtype == float else array for name, array in out.items()}
 
 
+class FirstGroups:
+    """Stands in the place of the module `random` where leaving groups are drawn."""
+
+    along_chain = False
+
+    @classmethod
+    def sample(cls, groups: list[list[str]], count: int) -> list[list[str]]:
+        """The first groups, in the order of the component's atoms."""
+        return sorted(groups, key=lambda group: cls.along_chain and not {"OXT", "OP3"} & set(group))[:count]
+
+
+def take_first_groups() -> None:
+    """Make upstream choose leaving groups as Foldline does."""
+    find, build = ccd._map_central_to_leaving_groups, json_parser._build_polymer_atom_array
+
+    def in_order(component: AtomArray) -> dict[str, list[list[str]]] | None:
+        place = {name: index for index, name in enumerate(component.atom_name.tolist())}
+        groups = find(component)
+        return groups and {
+            atom: sorted(of, key=lambda group: min(place[name] for name in group)) for atom, of in groups.items()
+        }
+
+    def along_chain(codes: list[str]) -> AtomArray:
+        FirstGroups.along_chain = True
+        try:
+            return build(codes)
+        finally:
+            FirstGroups.along_chain = False
+
+    ccd._map_central_to_leaving_groups, json_parser._build_polymer_atom_array = in_order, along_chain
+    json_parser.random = FirstGroups
+
+
+def serve(data: InferenceDataset, names: dict[str, np.ndarray]) -> None:
+    """Featurise the jobs named on standard input, which is taken from the programs that upstream starts."""
+    take_first_groups()
+    lines, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    for line in lines:
+        job, out = line.rstrip("\n").split("\t")
+        names.clear()
+        seed_everything(seed=7, deterministic=False)
+        try:
+            result, atoms, _ = data.process_one(json.loads(pathlib.Path(job).read_text())[0])
+            np.savez(out, **arrays_of(result["input_feature_dict"], atoms), **names)
+            said = "ok"
+        except FAILURES as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__} at {pathlib.Path(place.filename).name}:{place.lineno}: {error}"
+        answers.write(" ".join(said.split())[:300] + "\n")
+        answers.flush()
+
+
 def main() -> None:
     """Featurise, save, time."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,6 +166,7 @@ def main() -> None:
     parser.add_argument("--templates", action="store_true")
     parser.add_argument("--dates", help="JSON file of release dates of template entries")
     parser.add_argument("--time", type=int, default=0)
+    parser.add_argument("--serve", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     alignments: list[dict] = []
@@ -112,6 +174,9 @@ def main() -> None:
     record_alignments(alignments)
     record_components(names)
     data = dataset(given.job, given.templates, given.dates)
+    if given.serve:
+        serve(data, names)
+        return
     seconds = []
     for _ in range(max(given.time, 1)):
         seed_everything(seed=7, deterministic=False)
