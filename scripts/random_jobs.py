@@ -12,7 +12,7 @@ from foldline.chem.components import Components
 
 AMINO = "ACDEFGHIKLMNPQRSTVWY"
 CHAIN_IDS = [first + second for first in ("", *AMINO) for second in AMINO]
-TAXA = (("9606", "10090", "562", "3702", "4932"), ("HUMAN", "MOUSE", "YEAST", "ECOLI"))
+TAXA = (("9606", "10090", "562", "3702"), ("HUMAN", "MOUSE", "YEAST", "ECOLI"), [str(i) for i in range(9000, 9040)])
 SIDE_ATOMS = {"C": "SG", "K": "NZ", "S": "OG", "T": "OG1", "N": "ND2", "D": "OD1", "H": "NE2", "Y": "OH", "G": "CA"}
 # fmt: off
 SMILES = (

@@ -10,7 +10,7 @@ from foldline.chem.conformer import Conformer
 from foldline.errors import InputError
 from foldline.features.build import FeatureSet, build_features
 from foldline.features.tokens import make_tokens
-from foldline.inputs import AtomRef, Job, Ligand, Polymer, Text
+from foldline.inputs import AtomRef, Job, Ligand, Modification, Polymer, Text
 from foldline.structure.atoms import Topology
 from foldline.tensors import Features
 
@@ -69,6 +69,18 @@ def test_bonds_between_tokens_are_those_that_the_sequence_does_not_tell(componen
     crossing = {pair for pair in pairs if min(pair) < 8 <= max(pair)}
     assert len(crossing) == 2 and {min(pair) for pair in crossing} == {3}
     assert all((j, i) in pairs for i, j in pairs)
+
+
+def test_a_polymer_of_odd_components_is_no_ligand(components: Components) -> None:
+    """Whatever its components link into: the job says what a chain is."""
+    entities = (
+        replace(protein("AG", "A"), modifications=(Modification("BTN", 2),)),
+        Ligand(("B",), ("BTN",)),
+    )
+    made = build_features(Job("odd", (1,), entities), components=components)
+    in_protein = made.topology.atom_chain == 0
+    assert (made.topology.res_kind[made.topology.atom_res[in_protein]] == "ligand").mean() > 0.5
+    assert made.features.is_ligand.tolist() == (~in_protein).tolist()
 
 
 def test_representative_atoms(components: Components) -> None:

@@ -113,6 +113,13 @@ def test_letters_outside_the_alphabet_become_unknown_and_are_counted() -> None:
     assert one.notes == ("the unpaired MSA of chain A: 2 letters outside the protein alphabet are read as UNK",)
 
 
+def test_dots_pad_insertions() -> None:
+    """As in a2m, where every row has a dot for a letter that another row inserts there."""
+    one = read_msa(source(">q\nMK..VLA\n>h\nMKagVL-\n>g\n.MKa.VLA.\n", QUERY), None, pairing=False)
+    assert one.deletions.tolist() == [[0] * 5, [0, 0, 2, 0, 0]]
+    assert one.depth == 2  # the third row is the query again
+
+
 def test_alphabets_follow_the_polymer() -> None:
     one = read_msa(source(">q\nACGU\nA\n>h\nTCG-A\n", "ACGUA", "rna"), None, pairing=False)
     assert one.rows[0].tolist() == [RESTYPE[x] for x in "ACGUA"]

@@ -295,11 +295,27 @@ def test_repeated_bonds_are_used_once_and_said(components: Components) -> None:
     assert len({tuple(pair) for pair in top.bond_atoms.tolist()}) == len(top.bond_atoms)
 
 
-def test_an_amino_acid_given_as_a_ligand_is_a_ligand(components: Components) -> None:
-    top = build(components, protein("AG"), ligand("ALA"))
+@pytest.mark.parametrize(("code", "kind"), [("ALA", "protein"), ("GDP", "rna"), ("DU", "dna")])
+def test_an_amino_acid_given_as_a_ligand_is_a_ligand(components: Components, code: str, kind: str) -> None:
+    """So is GDP, which the dictionary has as a nucleotide."""
+    assert components.require(code).kind == kind
+    top = build(components, protein("AG"), ligand(code))
     assert top.res_kind.tolist() == ["protein", "protein", "ligand"]
     assert top.res_parent.tolist() == ["A", "G", ""]
-    assert "OXT" in atoms_of(top, "L", 1)
+    part = components.require(code)
+    assert atoms_of(top, "L", 1) == part.atom_name[part.heavy].tolist()
+
+
+def test_what_upstream_cannot_build(components: Components) -> None:
+    """No ideal coordinates, a leaving group on two atoms, and no bond at all."""
+    no_ideal, shared = components.require("CPO"), components.require("6LL")
+    assert np.isnan(no_ideal.ideal).any()
+    top = build(components, protein("AC"), ligand("6LL"), bonds=[(End("A", 2, "SG"), End("L", 1, "MO1"))])
+    lost = set(shared.atom_name[shared.heavy].tolist()) - set(top.atom_name[top.res_name[top.atom_res] == "6LL"])
+    assert lost == {"O13"}
+    alone = build(components, ligand("CPO"), ligand("MG", ids="M"))
+    assert alone.atom_name.tolist()[-1] == "MG"
+    assert build(components, ligand("MG", "HOH", ids="MN")).bond_atoms.shape == (0, 2)
 
 
 def test_fallback_conformers_are_said(components: Components) -> None:
