@@ -118,11 +118,7 @@ class EngineConfig:
     @property
     def cache_root(self) -> Path:
         """Folder of Foldline's per-user files."""
-        if self.cache_dir is not None:
-            return self.cache_dir
-        import platformdirs
-
-        return Path(platformdirs.user_cache_dir("foldline"))
+        return self.cache_dir if self.cache_dir is not None else user_cache_root()
 
     @property
     def work_root(self) -> Path:
@@ -169,6 +165,24 @@ class SeedChoice:
                 f'the seeds of the job "{job_name}" would pass {MAX_SEED}: start from a smaller seed', path="num_seeds"
             )
         return tuple(range(given[0], given[0] + self.num_seeds))
+
+
+def user_cache_root() -> Path:
+    """Folder of Foldline's per-user files where none is set.
+
+    Raises:
+        InputError: the user has no home folder, as in some containers.
+    """
+    import platformdirs  # here, so that whoever names files by path needs torch and numpy alone
+
+    try:
+        root = Path(platformdirs.user_cache_dir("foldline"))
+    except RuntimeError:
+        root = Path()
+    if not root.is_absolute():
+        what = "this user has no home folder to keep files in: set cache_dir in foldline.toml, or HOME"
+        raise InputError(what, path="cache_dir")
+    return root
 
 
 def parse_bytes(value: object) -> int:

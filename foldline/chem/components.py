@@ -15,9 +15,9 @@ from pathlib import Path
 
 import filelock
 import numpy as np
-import platformdirs
 
 from foldline.chem.component import BOND_ORDERS, Component
+from foldline.config import user_cache_root
 from foldline.errors import InputError
 from foldline.execute import Children
 
@@ -42,7 +42,7 @@ _ATOM_FLAGS = {"leaving": "pdbx_leaving_atom_flag", "aromatic": "pdbx_aromatic_f
 
 def default_cache_dir() -> Path:
     """Folder of Foldline's per-user files."""
-    return Path(platformdirs.user_cache_dir("foldline"))
+    return user_cache_root()
 
 
 class Components:
@@ -204,7 +204,9 @@ def write_dictionary(scratch: Path) -> None:
 
 
 def _not_stored(root: Path, error: OSError) -> InputError:
-    return InputError(f"the component dictionary cannot be stored in {root} ({error}); name another with cache_dir")
+    return InputError(
+        f"the component dictionary cannot be stored in {root} ({error.strerror or error}); name another with cache_dir"
+    )
 
 
 def _newest_entry() -> str:

@@ -8,11 +8,15 @@ import math
 import sys
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import EllipsisType
-from typing import Self
+from typing import IO, Self
 
 import torch
 from torch import Tensor
+
+from foldline.errors import WriteError
 
 Index = slice | tuple[EllipsisType | slice, ...]
 
@@ -29,8 +33,9 @@ class Resting:
         self._host: Tensor | None = None
         self._file = None
         if x.device.type == "cpu":
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the tensor rests)
-            weakref.finalize(self, self._file.close)
+            with _writing(x.nbytes):
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the tensor rests)
+            weakref.finalize(self, _close, self._file)
         else:
             self._host = torch.empty(x.shape, dtype=x.dtype)
             if x.device.type == "cuda":
@@ -38,15 +43,21 @@ class Resting:
         self.put(x)
 
     def put(self, x: Tensor) -> Self:
-        """Put away other values of the same shape, in the same place."""
+        """Put away other values of the same shape, in the same place.
+
+        Raises:
+            WriteError: there is no room for a file.
+        """
         assert (x.shape, x.dtype, x.device) == (self.shape, self.dtype, self.device), "another tensor's place"
         if self._file is None:
             assert self._host is not None
             self._host.copy_(x)
         else:
-            self._file.seek(0)
-            for part in _chunks(x):
-                self._file.write(part.contiguous().flatten().view(torch.uint8).numpy().data)
+            with _writing(x.nbytes):
+                self._file.seek(0)
+                for part in _chunks(x):
+                    self._file.write(part.contiguous().flatten().view(torch.uint8).numpy().data)
+                self._file.flush()
         return self
 
     def bring(self) -> Tensor:
@@ -74,6 +85,30 @@ class Resting:
         assert self._file is not None
         self._file.seek(first * self.dtype.itemsize)
         self._file.readinto(x.flatten().view(torch.uint8).numpy().data)
+
+
+@contextmanager
+def _writing(size: int) -> Iterator[None]:
+    """What is written of `size` bytes in the block goes to a temporary file."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(
+            f"the pair representation cannot rest in {_temporary_folder()} ({error.strerror or error}): free"
+            f" {size / 1e9:.1f} GB there, name another folder with TMPDIR, or give more memory with --max-memory"
+        ) from error
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # what found no room is tried once more
+        file.close()
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return "the folder of temporary files"
 
 
 def _chunks(x: Tensor) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from foldline.config import user_cache_root
 from foldline.errors import WeightsError
 
 _HOST = "https://protenix.tos-cn-beijing.volces.com/checkpoint"
@@ -129,8 +130,4 @@ def checkpoint_path(model: str | Path, *, cache_dir: Path | None = None) -> Path
 
 def cache_root_of(cache_dir: Path | None) -> Path:
     """`cache_dir`, or the user's cache folder."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    import platformdirs  # here, so that a checkpoint given by path needs torch and numpy alone
-
-    return Path(platformdirs.user_cache_dir("foldline"))
+    return Path(cache_dir) if cache_dir is not None else user_cache_root()

@@ -111,6 +111,16 @@ def predicted(foldline: Command, write: Callable[..., Path], checkpoint: Path) -
 
 
 @pytest.fixture
+def outcome(foldline: Command, write: Callable[..., Path], checkpoint: Path) -> Command:
+    """Predict jobs with the small checkpoint, however it ends."""
+
+    def run(content: Any, *options: str | Path, model: Path | None = None) -> Run:
+        return foldline("predict", write(content), "--out", "out", "--model", model or checkpoint, *options)
+
+    return run
+
+
+@pytest.fixture
 def refused(foldline: Command, write: Callable[..., Path], checkpoint: Path) -> Callable[..., str]:
     """The one sentence with which `foldline predict` refuses a job; nothing is written. The inputs may be given."""
 

@@ -37,16 +37,6 @@ def no_nan(folder: Path) -> bool:
     return not any(word in text for text in texts for word in ("NaN", "nan", "Infinity", " inf"))
 
 
-@pytest.fixture
-def outcome(foldline: Command, write: Callable[..., Path], checkpoint: Path) -> Command:
-    """Predict jobs with the small checkpoint, however it ends."""
-
-    def run(content: Any, *options: str | Path, model: Path | None = None) -> Any:
-        return foldline("predict", write(content), "--out", "out", "--model", model or checkpoint, *options)
-
-    return run
-
-
 def test_a47_one_bad_job_among_a_hundred(outcome: Command) -> None:
     jobs = [job(ION, name=f"j{number}") for number in range(99)]
     jobs.insert(41, job(ccd("ZN", "NOSUCH"), name="bad"))

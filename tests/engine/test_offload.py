@@ -1,5 +1,9 @@
 """Tensors put away come back as they were, whole or by rows, and take no memory meanwhile."""
 
+import gc
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from random_weights import draw
@@ -7,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from foldline.engine.memory_bench import DEVICE, LiveBytes
 from foldline.engine.offload import Resting, release_memory
+from foldline.errors import WriteError
 from foldline.shapes import PairRows
 
 
@@ -73,3 +78,18 @@ def test_releasing_memory_leaves_tensors_alone() -> None:
     release_memory("cpu")
     release_memory(torch.device("cpu"))
     assert torch.equal(x, before)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is always full here")
+def test_no_room_for_a_file_is_said_with_the_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = draw("x", 1, 700, 700, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115, PTH123
+        with pytest.raises(
+            WriteError, match=r"cannot rest in .* \(No space left on device\): free 0.0 GB .*TMPDIR.*--max-m"
+        ):
+            Resting(x)
+        gc.collect()
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
+    with pytest.raises(WriteError, match=r"cannot rest in /proc/nowhere \(No such file or directory\)"):
+        Resting(x)
