@@ -81,8 +81,9 @@ def test_releasing_memory_leaves_tensors_alone() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is always full here")
-def test_no_room_for_a_file_is_said_with_the_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = draw("x", 1, 700, 700, 4)
+@pytest.mark.parametrize("n_token", [8, 700], ids=["less than a buffer", "more"])
+def test_no_room_for_a_file_is_said_with_the_remedies(n_token: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = draw("x", 1, n_token, n_token, 4)
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115, PTH123
         with pytest.raises(
