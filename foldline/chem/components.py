@@ -124,6 +124,10 @@ class Components:
             )
         if not len(component.atom_name):
             raise InputError(f"component {code!r} has no atoms in the Chemical Component Dictionary", path=path)
+        if not component.heavy.any():
+            raise InputError(
+                f"component {code!r} has no atom but hydrogen, and hydrogens are not predicted: leave it out", path=path
+            )
         return component
 
     def near(self, code: str, count: int = 5) -> list[str]:

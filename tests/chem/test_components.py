@@ -176,6 +176,13 @@ def test_a_component_without_atoms_is_refused(components: Components) -> None:
         components.require("UNL")
 
 
+@pytest.mark.parametrize("code", ["H", "D8U"])
+def test_a_component_of_hydrogen_alone_is_refused_at_its_place(code: str, components: Components) -> None:
+    with pytest.raises(InputError, match=f"'{code}' has no atom but hydrogen") as caught:
+        components.require(code, path="$.sequences[0].ligand.ccdCodes[0]")
+    assert caught.value.path == "$.sequences[0].ligand.ccdCodes[0]"
+
+
 def test_user_components_lie_over_the_dictionary(components: Components) -> None:
     own = read_user_ccd(USER)
     with_user = components.with_user(own | {"ATP": own["OWN1"]})
