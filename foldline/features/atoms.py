@@ -64,6 +64,6 @@ def _atomic_numbers(topology: Topology) -> np.ndarray:
         raise InputError(
             f"atom {str(topology.atom_name[atom])!r} of component {str(topology.res_name[residue])!r} in chain"
             f" {topology.chain_id[chain]} is of no element ({str(topology.element[atom])!r}): give another component",
-            path=f"$.sequences[{topology.chain_entity[chain]}].{topology.chain_kind[chain]}",
+            path=f"$.sequences[{topology.chain_given[chain]}].{topology.chain_kind[chain]}",
         )
     return numbers[which]

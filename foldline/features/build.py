@@ -106,7 +106,7 @@ def _fields(columns: Tokens | AtomColumns | TemplateArrays, prefix: str = "") ->
 
 
 def _of_chains(of_entities: Sequence[T], topology: Topology) -> list[T]:
-    return [of_entities[entity] for entity in topology.chain_entity.tolist()]
+    return [of_entities[entity] for entity in topology.chain_given.tolist()]
 
 
 def _notes(parts: Sequence[SequenceMsa | TemplateArrays | None]) -> list[str]:
@@ -133,7 +133,7 @@ def _path(number: int, entity: Polymer | Ligand) -> str:
 def _check_complete(job: Job, topology: Topology) -> None:
     """Nothing is dropped: every copy of every entity is a chain with atoms, in order."""
     wanted = [(number, chain) for number, entity in enumerate(job.entities) for chain in entity.ids]
-    made = list(zip(topology.chain_entity.tolist(), topology.chain_id.tolist(), strict=True))
+    made = list(zip(topology.chain_given.tolist(), topology.chain_id.tolist(), strict=True))
     assert made == wanted, f"chains of the topology {made} are not those of the job {wanted}"
     assert len(np.unique(topology.atom_chain)) == len(made), "a chain has no atoms"
 

@@ -42,7 +42,7 @@ def assemble(
     notes: list[str] = []
     plans = [_plan(entity, components, notes) for entity in entities]
     layout = _Layout.of(entities, plans)
-    variants = [variant for number in layout.chain_entity for variant in plans[number].variants]
+    variants = [variant for number in layout.chain_given for variant in plans[number].variants]
     along = _chain_bonds(plans, layout)
     ends, variants = _declared_bonds(bonds, layout, variants, set(along), notes)
     distinct = list(dict.fromkeys(variants))
@@ -61,10 +61,11 @@ def assemble(
     names = np.array([variant.res_name for variant in variants])
     return Topology(
         chain_id=np.array(layout.chain_id),
-        chain_kind=np.array([entities[number].kind for number in layout.chain_entity]),
+        chain_kind=np.array([entities[number].kind for number in layout.chain_given]),
+        chain_given=np.array(layout.chain_given, np.int32),
         chain_entity=np.array(layout.chain_entity, np.int32),
         chain_copy=np.array(layout.chain_copy, np.int32),
-        chain_sequence=np.array([entities[number].sequence for number in layout.chain_entity], object),
+        chain_sequence=np.array([entities[number].sequence for number in layout.chain_given], object),
         res_chain=layout.res_chain,
         res_id=layout.res_id,
         res_name=names,
@@ -91,6 +92,7 @@ class _Layout:
     """Chains and residues of the structure, in order."""
 
     chain_id: list[str]
+    chain_given: list[int]
     chain_entity: list[int]
     chain_copy: list[int]
     chain_start: np.ndarray  # first residue of each chain and the number of all residues
@@ -99,18 +101,28 @@ class _Layout:
 
     @classmethod
     def of(cls, entities: Sequence[EntitySpec], plans: Sequence[ChainPlan]) -> "_Layout":
+        first = {_content(entity): number for number, entity in reversed(list(enumerate(entities)))}
+        same = {number: rank for rank, number in enumerate(sorted(first.values()))}
         owners = [(number, copy) for number, entity in enumerate(entities) for copy in range(len(entity.chain_ids))]
+        chain_entity = [same[first[_content(entities[number])]] for number, _ in owners]
         sizes = np.array([len(plans[number].variants) for number, _ in owners], np.int64)
         starts = np.concatenate([[0], np.cumsum(sizes)])
         res_chain = np.repeat(np.arange(len(owners), dtype=np.int32), sizes)
         return cls(
             chain_id=[entities[number].chain_ids[copy] for number, copy in owners],
-            chain_entity=[number for number, _ in owners],
-            chain_copy=[copy for _, copy in owners],
+            chain_given=[number for number, _ in owners],
+            chain_entity=chain_entity,
+            chain_copy=[chain_entity[:chain].count(one) for chain, one in enumerate(chain_entity)],
             chain_start=starts,
             res_chain=res_chain,
             res_id=(np.arange(len(res_chain)) - starts[res_chain] + 1).astype(np.int32),
         )
+
+
+def _content(entity: EntitySpec) -> tuple[object, ...]:
+    """What makes chains copies of one entity, however the job lists them (AF3 features.py:seq_to_entity_id_sym_id)."""
+    changes = tuple(sorted(entity.modifications.items()))
+    return entity.kind, entity.sequence, changes, entity.ccd_codes, entity.smiles
 
 
 def _plan(entity: EntitySpec, components: Components, notes: list[str]) -> ChainPlan:
@@ -152,7 +164,7 @@ def _parent(variant: Variant) -> str:
 def _chain_bonds(plans: Sequence[ChainPlan], layout: _Layout) -> list[Bond]:
     """Ends of the bonds along all polymers."""
     bonds: list[Bond] = []
-    for chain, number in enumerate(layout.chain_entity):
+    for chain, number in enumerate(layout.chain_given):
         plan, first = plans[number], int(layout.chain_start[chain])
         for i in np.flatnonzero(plan.linked).tolist():
             bonds.append(((first + i, plan.tail[i]), (first + i + 1, plan.head[i + 1])))

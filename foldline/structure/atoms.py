@@ -16,7 +16,8 @@ class Topology:
     # chains
     chain_id: np.ndarray  # str, as given in the job
     chain_kind: np.ndarray  # str: "protein" | "dna" | "rna" | "ligand"
-    chain_entity: np.ndarray  # int32, index into Job.entities
+    chain_given: np.ndarray  # int32, index into Job.entities
+    chain_entity: np.ndarray  # int32, 0-based: chains of equal content share one, wherever the job lists them
     chain_copy: np.ndarray  # int32, 0-based copy within the entity
     chain_sequence: np.ndarray  # object: one-letter sequence of a polymer as given, "" for a ligand
     # residues

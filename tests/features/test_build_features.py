@@ -12,7 +12,7 @@ from foldline.chem.components import Components
 from foldline.chem.residues import GAP_RESTYPE, RESTYPE
 from foldline.errors import InputError
 from foldline.features.build import build_features
-from foldline.inputs import Job, Ligand, Polymer, Template, Text, read_jobs
+from foldline.inputs import Job, Ligand, Polymer, Template, Text, jobs_from_json, read_jobs, to_json
 from foldline.tensors import Features
 
 DATA = Path(__file__).parent / "data"
@@ -126,6 +126,20 @@ def test_msa_none_runs_on_the_query_and_says_so(components: Components) -> None:
 
 
 SEQUENCE = ("MET", "ALA", "GLN", "GLY", "SER", "HIS", "GLN", "ILE", "ASP", "PHE")
+
+
+def test_features_are_those_of_the_written_job(components: Components) -> None:
+    """Equal neighbours become one entity in a job's JSON, and their features are what they were; apart they are too."""
+    one, two = protein(), protein(chain="B")
+    apart = job_of(one, two, Ligand(("L",), ("MG",)))
+    (back,), _ = jobs_from_json(to_json(apart))
+    assert len(back.entities) == 2
+    first, second = (build_features(job, components=components).features for job in (apart, back))
+    for name in ("entity_id", "sym_id", "asym_id", "msa"):
+        assert np.array_equal(getattr(first, name), getattr(second, name)), name
+    between = build_features(job_of(one, Ligand(("L",), ("MG",)), two), components=components).features
+    assert between.entity_id[:10].tolist() == between.entity_id[11:].tolist() != [between.entity_id[10]] * 10
+    assert between.sym_id.tolist() == [0] * 11 + [1] * 10
 
 
 def test_an_ion_between_chains_does_not_shift_alignments(components: Components) -> None:

@@ -94,6 +94,19 @@ def cleaned_charges(component: Component) -> Conformer:
     return Conformer(plain.atom_names, plain.pos, plain.mask, charge)
 
 
+def test_chains_of_equal_content_are_copies_of_one_entity_wherever_they_are_listed(components: Components) -> None:
+    once = build(components, protein("GSAK", ids="AB"), ligand("NAG", ids="C"))
+    apart = build(components, protein("GSAK"), ligand("NAG", ids="C"), protein("GSAK", ids="B"))
+    assert apart.chain_given.tolist() == [0, 1, 2] and apart.chain_entity.tolist() == [0, 1, 0]
+    assert apart.chain_copy.tolist() == [0, 0, 1]
+    assert once.chain_given.tolist() == once.chain_entity.tolist() == [0, 0, 1]
+    different = (
+        *(protein("GSAK"), protein("GSAK", {2: "SEP"}, ids="B"), EntitySpec("dna", ("C",), "GA")),
+        *(EntitySpec("rna", ("D",), "GA"), ligand("MG", ids="E"), EntitySpec("ligand", ("F",), smiles="[Mg+2]")),
+    )
+    assert build(components, *different).chain_entity.tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_columns_of_a_job_with_every_entity_type(components: Components) -> None:
     top = build(
         components,
@@ -106,7 +119,7 @@ def test_columns_of_a_job_with_every_entity_type(components: Components) -> None
     )
     assert top.chain_id.tolist() == list("ABCDEFGH")
     assert top.chain_kind.tolist() == ["protein"] * 2 + ["dna", "rna"] + ["ligand"] * 4
-    assert top.chain_entity.tolist() == [0, 0, 1, 2, 3, 4, 4, 5]
+    assert top.chain_given.tolist() == top.chain_entity.tolist() == [0, 0, 1, 2, 3, 4, 4, 5]
     assert top.chain_copy.tolist() == [0, 1, 0, 0, 0, 0, 1, 0]
     assert top.res_name.tolist() == [
         *["GLY", "SEP", "ALA", "LYS"] * 2,
