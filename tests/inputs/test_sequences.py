@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from foldline.inputs import Job
+from foldline.errors import InputError
+from foldline.inputs import Job, Modification, Polymer
 from foldline.inputs.checks import chain_name
 
 
@@ -58,3 +59,19 @@ def test_many_chains_with_long_ids(af3: Callable[..., dict[str, Any]], read: Cal
     """A26."""
     ids = [chain_name(i) for i in range(120)]
     assert read(af3({"protein": {"id": ids, "sequence": "GG"}})).entities[0].ids == tuple(ids)
+
+
+@pytest.mark.parametrize(("kind", "code"), [("dna", "DI"), ("rna", "I")])
+def test_inosine_is_a_modification(
+    kind: str,
+    code: str,
+    af3: Callable[..., dict[str, Any]],
+    read: Callable[[Any], Job],
+    faults: Callable[[Any], list[InputError]],
+) -> None:
+    """Its letter is none of AlphaFold 3's; Protenix reads it as DI or I (json_parser.py:33-51)."""
+    (fault,) = faults(af3({kind: {"id": "A", "sequence": "GIC"}}))
+    assert '"I" at position 2' in str(fault) and 'a modified base is given in "modifications"' in str(fault)
+    change = {"modificationType": code, "basePosition": 2}
+    (chain,) = read(af3({kind: {"id": "A", "sequence": "GGC", "modifications": [change]}})).entities
+    assert isinstance(chain, Polymer) and chain.modifications == (Modification(code, 2),)
