@@ -67,7 +67,7 @@ def upstream_conformers(upstream: Arrays) -> Callable[[Component], Conformer]:
 
     def source(component: Component) -> Conformer:
         at = codes == component.code
-        if component.source == "smiles":
+        if component.source in ("smiles", "file"):
             at = upstream["component.chain"] == component.code.removeprefix("LIG_")
         atoms, first = np.unique(names[at], return_index=True)
         rows = np.flatnonzero(at)[first]
