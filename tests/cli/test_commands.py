@@ -109,8 +109,12 @@ def test_weights_verify(run: Command, tmp_path: Path) -> None:
 def test_weights_verify_refuses_what_is_no_checkpoint(run: Command, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pt").write_bytes(content)
     done = run("weights", "verify", "x.pt")
-    assert done.code == 2 and done.out == f"{hashlib.sha256(content).hexdigest()}  x.pt\n"
-    assert done.err.startswith("error: x.pt: ") and len(done.err.splitlines()) == 1
+    digest = hashlib.sha256(content).hexdigest()
+    assert done.code == 2 and done.out == f"{digest}  x.pt\n"
+    assert (
+        done.err.startswith(f"error: x.pt ({len(content):,} bytes, SHA-256 {digest[:16]}): ")
+        and len(done.err.splitlines()) == 1
+    )
 
 
 def test_weights_fetch_of_what_is_here_prints_its_place(run: Command, tmp_path: Path) -> None:
