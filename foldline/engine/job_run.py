@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldline.engine.ladder import Rung
+from foldline.engine.ladder import Rung, out_of_memory
 from foldline.engine.plan import Plan
 from foldline.engine.prepare import Prepared
 from foldline.engine.runner import MadeSample
 from foldline.errors import FoldlineError, InternalError, WriteError
-from foldline.tensors import Embeddings, Features, Samples
+from foldline.tensors import EmbeddingRows, Features, Samples
 
 if TYPE_CHECKING:
     from foldline.features.build import FeatureSet
@@ -112,14 +112,20 @@ class JobRun:
             self.fail(error, stage)
         self._write_seconds += time.perf_counter() - start
 
-    def take_embeddings(self, seed: int, embeddings: Embeddings) -> None:
-        """Write embeddings; they are not kept. In the writing thread."""
+    def take_embeddings(self, seed: int, embeddings: EmbeddingRows) -> None:
+        """Write embeddings, which are read from where they rest. In the writing thread, while the network waits.
+
+        Raises:
+            RuntimeError: memory ran out, which the network has to know.
+        """
         if self.error is not None or self.writer is None:
             return
         start = time.perf_counter()
         try:
             self.writer.write_embeddings(seed, embeddings)
-        except Exception as error:  # noqa: BLE001 - it ends this job, not the others
+        except Exception as error:
+            if out_of_memory(error):
+                raise
             self.fail(error, "write")
         self._write_seconds += time.perf_counter() - start
 

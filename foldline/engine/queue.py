@@ -25,7 +25,7 @@ from foldline.errors import DoesNotFit, InputError, during
 from foldline.execute import Background, Event, InProcess, StopRequest
 from foldline.execute import Progress as Listener
 from foldline.sampler import Draws
-from foldline.tensors import Embeddings
+from foldline.tensors import EmbeddingRows
 
 if TYPE_CHECKING:
     from foldline.inputs import Job
@@ -233,9 +233,9 @@ class Queue:
                 self.progress(Event(run.name, "write", seed=seed))
             self.after.submit(lambda: run.take_sample(seed, make))
 
-        def on_embeddings(lane: Lane, embeddings: Embeddings) -> None:
+        def on_embeddings(lane: Lane, embeddings: EmbeddingRows) -> None:
             run, seed = runs[lane.job], seeds[lane]
-            self.after.submit(lambda: run.take_embeddings(seed, embeddings))
+            self.after.submit(lambda: run.take_embeddings(seed, embeddings)).result()
 
         def on_progress(some: Sequence[Lane], stage: str, done: int, total: int) -> None:
             for number in dict.fromkeys(lane.job for lane in some):

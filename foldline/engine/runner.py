@@ -6,23 +6,26 @@ no files, queues or checkpoints.
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from foldline.confidence import confidences, reduce_errors
 from foldline.engine.group import Group, Lane, TrunkResult, make_batch
-from foldline.engine.offload import release_memory
+from foldline.engine.offload import Resting, release_memory
 from foldline.engine.plan import Plan
 from foldline.layers.primitives import gather_tokens
 from foldline.models import Batch, Network
 from foldline.models.network import Dropout
-from foldline.ops import Ops, select
+from foldline.ops import Ops, row_blocks, select
 from foldline.sampler import Draws, sample
-from foldline.tensors import Embeddings, Features, Samples
+from foldline.tensors import EmbeddingRows, Embeddings, Features, Samples
 
+EMBEDDED_AT_ONCE = 1 << 20  # values of the pair representation that are on their way to a file, or a row of it
 Progress = Callable[[Sequence[Lane], str, int, int], None]
 Weights = Callable[[str, Plan], None]
 MadeSample = Callable[[], Samples]  # finishes one sample's scores on the host; to be called once, in any thread
@@ -54,7 +57,7 @@ def _no_sample(_lane: Lane, _make: MadeSample) -> None:
     """Let a sample go."""
 
 
-def _no_embeddings(_lane: Lane, _embeddings: Embeddings) -> None:
+def _no_embeddings(_lane: Lane, _embeddings: EmbeddingRows) -> None:
     """Let embeddings go."""
 
 
@@ -74,7 +77,7 @@ class Run:
     options: RunOptions
     device: torch.device | str = "cpu"
     on_sample: Callable[[Lane, MadeSample], None] = _no_sample
-    on_embeddings: Callable[[Lane, Embeddings], None] = _no_embeddings
+    on_embeddings: Callable[[Lane, EmbeddingRows], None] = _no_embeddings
     progress: Progress = _quiet  # called with (lanes, stage, done, total)
     weights: Weights = _resident  # called with a stage before it runs, to bring in its weights
 
@@ -275,17 +278,27 @@ def _reduce(
 
 
 def _hand_embeddings(run: Run, group: Group) -> None:
-    """Hand over s_inputs, s and z of every lane, as copies without padding."""
+    """Hand over s_inputs, s and z of every lane, without padding; z by rows, from where it rests."""
     trunk = group.trunk
     assert trunk is not None
     for i, lane in enumerate(group.lanes):
         if i in group.embedded:
             continue
-        n, which = lane.features.n_token, slice(i, i + 1)
-        whole = trunk.z if isinstance(trunk.z, Tensor) else trunk.z.bring()
-        parts = (trunk.s_inputs[i, :n], trunk.s[i, :n], whole[which][0, :n, :n])
-        run.on_embeddings(lane, Embeddings(*(part.to("cpu", torch.float32, copy=True).numpy() for part in parts)))
+        n, z = lane.features.n_token, trunk.rows_of(slice(i, i + 1))
+        s_inputs, s = _on_host(trunk.s_inputs[i, :n]), _on_host(trunk.s[i, :n])
+        run.on_embeddings(lane, EmbeddingRows(s_inputs, s, (n, n, z.shape[-1]), partial(_pair_rows, z, n)))
         group.embedded.add(i)
+
+
+def _pair_rows(z: Tensor | Resting, n: int) -> Iterator[np.ndarray]:
+    """The pair representation [1, N_token, N_token, c_z] of a lane of n tokens in blocks of rows, float32."""
+    for rows in row_blocks(n, z.shape[-2] * z.shape[-1], EMBEDDED_AT_ONCE):
+        yield _on_host(z[..., rows, :, :][0, :, :n])
+
+
+def _on_host(x: Tensor) -> np.ndarray:
+    with torch.inference_mode():  # a thread of its own may read
+        return x.to("cpu", torch.float32).numpy()
 
 
 def _parts(count: int, size: int) -> list[slice]:
@@ -341,9 +354,9 @@ class Results:
         """Keep a sample."""
         self.samples.setdefault(id(lane), []).append(make())
 
-    def on_embeddings(self, lane: Lane, embeddings: Embeddings) -> None:
+    def on_embeddings(self, lane: Lane, embeddings: EmbeddingRows) -> None:
         """Keep embeddings."""
-        self.embeddings[id(lane)] = embeddings
+        self.embeddings[id(lane)] = embeddings.whole()
 
     def of(self, lane: Lane, seconds: dict[str, float], run: Run) -> SeedResult:
         """All that came of one lane."""

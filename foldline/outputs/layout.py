@@ -15,9 +15,11 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -25,11 +27,12 @@ from foldline.chem.component import Component
 from foldline.errors import InputError
 from foldline.outputs.confidences import confidences_json, summary_json
 from foldline.outputs.disorder import fraction_disordered
+from foldline.outputs.embeddings import write_npz
 from foldline.outputs.mmcif import ComponentSource, ModelWriter
 from foldline.outputs.modelcif import Provenance
 from foldline.outputs.stereo import stereocentres
 from foldline.structure.atoms import Topology
-from foldline.tensors.results import Embeddings, Samples
+from foldline.tensors.results import EmbeddingRows, Samples
 
 PARTS = ("model.cif", "confidences.json", "summary_confidences.json")
 TOP_PARTS = (*PARTS, "data.json", "ranking_scores.csv", "run.json")
@@ -153,17 +156,12 @@ class SampleWriter:
         write_atomically(self._journal, [json.dumps(state).encode()])
         return record
 
-    def write_embeddings(self, seed: int, embeddings: Embeddings) -> Path:
+    def write_embeddings(self, seed: int, embeddings: EmbeddingRows) -> Path:
         """`seed-S_embeddings/<job>_seed-S_embeddings.npz` with AlphaFold 3's two float16 arrays."""
         path = self._embeddings(seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            single_embeddings=embeddings.s.astype(np.float16),
-            pair_embeddings=embeddings.z.astype(np.float16),
-        )
-        write_atomically(path, [buffer.getbuffer()])
+        with atomic_file(path) as file:
+            write_npz(file, embeddings)
         return path
 
     def best(self) -> WrittenSample:
@@ -442,17 +440,24 @@ def ranking_csv(records: Iterable[WrittenSample]) -> bytes:
     return text.getvalue().encode()
 
 
-def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a file so that it is whole or not there, whatever happens; an existing one is replaced at the end."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that is whole or not there, whatever happens; an existing one is replaced at the end."""
     scratch = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with scratch.open("xb") as file:
-            file.writelines(pieces)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """The same for content that is there in pieces."""
+    with atomic_file(path) as file:
+        file.writelines(pieces)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """Embeddings, Samples and Confidences: what the network gives back, as numpy arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -28,6 +28,28 @@ class Embeddings:
         """Read a file that `save` wrote."""
         with safe_open(path, framework="numpy") as file:
             return cls(**{f.name: file.get_tensor(f.name) for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class EmbeddingRows:
+    """Embeddings whose pair representation comes by rows, from where it is: nowhere is it whole beside itself.
+
+    To be read while whoever hands it over waits; it is gone afterwards.
+    """
+
+    s_inputs: np.ndarray  # float32 [N_token, c_s_inputs]
+    s: np.ndarray  # float32 [N_token, c_s]
+    z_shape: tuple[int, int, int]
+    z_rows: Callable[[], Iterator[np.ndarray]]  # blocks float32 [N_row, N_token, c_z], from the first row to the last
+
+    def whole(self) -> Embeddings:
+        """All of it in memory."""
+        z = np.empty(self.z_shape, np.float32)
+        start = 0
+        for block in self.z_rows():
+            z[start : start + len(block)] = block
+            start += len(block)
+        return Embeddings(self.s_inputs, self.s, z)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The output folder: names, order, atomic files, streaming and resuming, refusals."""
 
 import csv
+import errno
 import itertools
 import json
 import os
@@ -30,7 +31,7 @@ from foldline.outputs.layout import (
     write_prediction,
 )
 from foldline.structure.atoms import Topology
-from foldline.tensors.results import Embeddings, Samples
+from foldline.tensors.results import EmbeddingRows, Samples
 
 RandomSamples = Callable[[Topology, int, int], Samples]
 PARTS = ("model.cif", "confidences.json", "summary_confidences.json")
@@ -431,19 +432,45 @@ def test_name_cannot_leave_the_folder(name: str, small: PredictedJob) -> None:
         replace(small, name=name)
 
 
-def _embeddings(samples: Samples) -> Embeddings:
+def _embeddings(samples: Samples) -> EmbeddingRows:
+    """Embeddings whose pair representation comes in blocks of five rows."""
     n = len(samples.contact_probs)
     rng = np.random.default_rng(0)
-    shapes = ((n, 5), (n, 4), (n, n, 2))
-    return Embeddings(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
+    s_inputs, s, z = (rng.normal(size=shape).astype(np.float32) for shape in ((n, 5), (n, 4), (n, n, 2)))
+    return EmbeddingRows(s_inputs, s, z.shape, lambda: (z[start : start + 5] for start in range(0, n, 5)))
 
 
 def test_embeddings(small: PredictedJob, random_samples: RandomSamples, tmp_path: Path) -> None:
     embeddings = _embeddings(random_samples(small.topology, 1, 1))
-    path = SampleWriter(tmp_path, small).write_embeddings(9, embeddings)
+    whole = embeddings.whole()
+    assert whole.z.dtype == np.float32 and whole.z.shape == embeddings.z_shape and len(whole.z) > 5
+    writer = SampleWriter(tmp_path, small)
+    path = writer.write_embeddings(9, embeddings)
     assert path.relative_to(tmp_path) == Path(f"seed-9_embeddings/{small.name}_seed-9_embeddings.npz")
     with np.load(path) as read:
-        assert sorted(read.files) == ["pair_embeddings", "single_embeddings"]
+        assert read.files == ["single_embeddings", "pair_embeddings"]
         assert read["single_embeddings"].dtype == read["pair_embeddings"].dtype == np.float16
-        assert np.array_equal(read["single_embeddings"], embeddings.s.astype(np.float16))
-        assert np.array_equal(read["pair_embeddings"], embeddings.z.astype(np.float16))
+        assert np.array_equal(read["single_embeddings"], whole.s.astype(np.float16))
+        assert np.array_equal(read["pair_embeddings"], whole.z.astype(np.float16))
+    again = writer.write_embeddings(8, embeddings)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_embeddings_that_break_off_leave_no_file(
+    small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
+) -> None:
+    """Neither half of a new file nor a changed old one."""
+    embeddings, writer = _embeddings(random_samples(small.topology, 1, 1)), SampleWriter(tmp_path, small)
+
+    def breaking_off() -> Iterator[np.ndarray]:
+        yield next(embeddings.z_rows())
+        raise OSError(errno.ENOSPC, "no space")
+
+    with pytest.raises(OSError, match="no space"):
+        writer.write_embeddings(9, replace(embeddings, z_rows=breaking_off))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    path = writer.write_embeddings(9, embeddings)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="no space"):
+        writer.write_embeddings(9, replace(embeddings, z_rows=breaking_off))
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
