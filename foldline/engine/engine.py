@@ -224,6 +224,7 @@ class Engine:
         """What writes a job's files; a result that is there stays until the new one is whole."""
         from foldline import __version__
         from foldline.outputs.journal import unlist
+        from foldline.outputs.kept import kept_samples
         from foldline.outputs.layout import PredictedJob, SampleWriter
         from foldline.outputs.modelcif import Provenance
 
@@ -238,10 +239,13 @@ class Engine:
             provenance=Provenance(__version__, self.model, self.checkpoint_sha256),
             ligands=_smiles_components(prepared.job),
         )
+        seeds = () if self.config.overwrite else prepared.job.seeds
         return SampleWriter(
             directory,
             what,
             fingerprint=prepared.fingerprint,
+            seedless=prepared.seedless,
+            kept=kept_samples(directory, prepared.name, prepared.seedless, seeds),
             resume=not self.config.overwrite,
             before_swap=lambda: unlist(directory.parent, prepared.name),
         )

@@ -1,6 +1,7 @@
 """What is made of a job before its turn at the network: its JSON, its fingerprint, its features. Knows no network."""
 
 import hashlib
+import re
 import tempfile
 import time
 import weakref
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = 1 << 25  # bytes of a job's JSON; more goes to a file
 _PIECE = 1 << 20
+_SEEDS = re.compile(r'"modelSeeds": \[[\d,\s]*\]')  # no text inside of JSON has a bare quotation mark
 
 
 class JobText:
@@ -35,14 +37,15 @@ class JobText:
         """
         from foldline.inputs import json_pieces
 
-        digest = hashlib.sha256()
+        digest, seedless = hashlib.sha256(), hashlib.sha256()
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder and str(folder))  # noqa: SIM115 - see below
         weakref.finalize(self, self._file.close)
         for piece in json_pieces(job, inline=True):
             digest.update(piece.encode())
+            seedless.update(_SEEDS.sub("", piece).encode())
             if folder is not None:
                 self._put_aside(piece.encode(), folder)
-        self.digest = digest.hexdigest()
+        self.digest, self.seedless = digest.hexdigest(), seedless.hexdigest()
 
     def _put_aside(self, piece: bytes, folder: Path) -> None:
         try:
@@ -69,6 +72,7 @@ class Prepared:
     directory: Path | None
     data_json: "JobText | None" = None
     fingerprint: str = ""
+    seedless: str = ""  # the same for all but the seeds
     finished: bool = False
     featurised: "Featurised | None" = None
     error: FoldlineError | None = None
@@ -110,7 +114,7 @@ class Preparer:
                 start = time.perf_counter()
             with during("features"):
                 text = JobText(job, self.out)
-                prepared.fingerprint = self.fingerprint(text.digest)
+                prepared.fingerprint, prepared.seedless = map(self.fingerprint, (text.digest, text.seedless))
                 if directory is not None and not self.overwrite:
                     prepared.finished = is_finished(directory, name, prepared.fingerprint)
                 if not prepared.finished:

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -86,6 +86,8 @@ class SampleWriter:
         job: PredictedJob,
         *,
         fingerprint: str = "",
+        seedless: str = "",
+        kept: Sequence[WrittenSample] = (),
         resume: bool = True,
         before_swap: Callable[[], None] = lambda: None,
     ) -> None:
@@ -95,10 +97,12 @@ class SampleWriter:
             directory: the job's own folder; it is made when it does not exist.
             job: what the files say besides numbers.
             fingerprint: hash of all that decides the result.
+            seedless: the same of all but the seeds, for `outputs.kept`.
+            kept: samples of whole seeds that stay where they are, in the result that is there.
             resume: go on with what an interrupted run has finished.
             before_swap: called before an old result goes.
         """
-        self.directory, self.job, self.fingerprint = Path(directory), job, fingerprint
+        self.directory, self.job, self.fingerprint, self.seedless = Path(directory), job, fingerprint, seedless
         self._before_swap = before_swap
         self._model_writer = ModelWriter(job.topology, job.components, name=job.name, provenance=job.provenance)
         self._stereocentres = stereocentres(
@@ -110,12 +114,15 @@ class SampleWriter:
         self._place = following if replaces else self.directory  # where files are written
         self._journal = progress_file(self._place, job.name)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.written: list[WrittenSample] = self._resumed() if resume else []
-        if following.is_dir() and not (replaces and self.written):
+        self._kept = {sample.seed for sample in kept} if replaces else set()
+        self.remark += f"; {len(self._kept)} of its seeds are kept" if self._kept else ""
+        made = self._resumed() if resume else []
+        if following.is_dir() and not (replaces and made):
             shutil.rmtree(following)
-        if not replaces and not self.written:
+        if not replaces and not made:
             remove_result(self.directory, job.name)
         _remove_scratch(self._place, job.name)
+        self.written: list[WrittenSample] = [*(kept if replaces else ()), *made]
 
     def is_written(self, seed: int, sample: int) -> bool:
         """Whether this sample is on disk."""
@@ -152,7 +159,8 @@ class SampleWriter:
         write_atomically(Path(f"{stem}_confidences.json"), arrays)
         write_atomically(Path(f"{stem}_summary_confidences.json"), [summary])
         self.written.append(record)
-        state = {"fingerprint": self.fingerprint, "samples": [asdict(done) for done in self.written]}
+        made = [asdict(done) for done in self.written if done.seed not in self._kept]
+        state = {"fingerprint": self.fingerprint, "samples": made}
         write_atomically(self._journal, [json.dumps(state).encode()])
         return record
 
@@ -178,13 +186,14 @@ class SampleWriter:
         order = {seed: place for place, seed in enumerate(seeds)}
         self.written.sort(key=lambda record: (order.get(record.seed, len(order)), record.sample) if order else (0, 0))
         best = self.best()
+        self._place.mkdir(exist_ok=True)  # where every sample is kept, nothing is there yet
         top = self._place / self.job.name
         for part in PARTS:
             write_atomically(Path(f"{top}_{part}"), _pieces(Path(f"{self._stem(best)}_{part}")))
         write_atomically(Path(f"{top}_data.json"), data_json)
         write_atomically(Path(f"{top}_ranking_scores.csv"), [ranking_csv(self.written)])
         record = dict(run) | {"best": _score(best), "stereocentres": self._stereo(), "fingerprint": self.fingerprint}
-        record["files"] = self._sizes()
+        record |= {"seedless_fingerprint": self.seedless, "kept_seeds": sorted(self._kept), "files": self._sizes()}
         write_atomically(Path(f"{top}_run.json"), [json.dumps(record, indent=1, allow_nan=False).encode()])
         self._journal.unlink(missing_ok=True)
         settle(self.directory, self.job.name, self._before_swap)
@@ -197,7 +206,9 @@ class SampleWriter:
         paths += [Path(f"{self._stem(record)}_{part}") for record in self.written for part in PARTS]
         arrays = [self._embeddings(seed) for seed in dict.fromkeys(record.seed for record in self.written)]
         paths += [path for path in arrays if path.is_file()]
-        return {path.relative_to(self._place).as_posix(): path.stat().st_size for path in paths}
+        places = [self._place if path.is_relative_to(self._place) else self.directory for path in paths]
+        found = zip(paths, places, strict=True)
+        return {path.relative_to(place).as_posix(): path.stat().st_size for path, place in found}
 
     def _stereo(self) -> dict[str, object]:
         """How many stereocentres there are, and which are inverted in which samples."""
@@ -205,10 +216,13 @@ class SampleWriter:
         return {"count": len(self._stereocentres.names), "inverted": found}
 
     def _embeddings(self, seed: int) -> Path:
-        return self._place / f"seed-{seed}_embeddings" / f"{self.job.name}_seed-{seed}_embeddings.npz"
+        return self._place_of(seed) / f"seed-{seed}_embeddings" / f"{self.job.name}_seed-{seed}_embeddings.npz"
 
     def _stem(self, record: WrittenSample) -> Path:
-        return self._place / record.folder / f"{self.job.name}_{record.folder}"
+        return self._place_of(record.seed) / record.folder / f"{self.job.name}_{record.folder}"
+
+    def _place_of(self, seed: int) -> Path:
+        return self.directory if seed in self._kept else self._place
 
     def _resumed(self) -> list[WrittenSample]:
         """Samples of an interrupted run with this fingerprint whose files are all there."""
@@ -320,14 +334,16 @@ def next_folder(directory: Path, name: str) -> Path:
 def next_record(directory: Path, name: str) -> dict:
     """The record of a new result that is whole and not, or only in part, in its place; {} where there is none.
 
-    Files are put in their place after the old record is removed.
+    Files are put in their place after the old record is removed; those of seeds that it keeps are there all the time.
     """
     directory, following = Path(directory), next_folder(directory, name)
     record = read_object(record_file(following, name))
     begun = not record_file(directory, name).is_file()
+    kept = tuple(f"seed-{seed}_" for seed in record.get("kept_seeds", ()))
 
     def size_of(file: str) -> int | None:
-        places = (following / file, directory / file) if begun and is_of_result(name, file) else (following / file,)
+        in_place = is_of_result(name, file) and (begun or file.startswith(kept))
+        places = (following / file, directory / file) if in_place else (following / file,)
         return next((path.stat().st_size for path in places if path.is_file()), None)
 
     return {} if "files" not in record or damage_among(name, record, size_of) else record

@@ -1,6 +1,8 @@
 """Topologies of small complexes and random results of theirs: coordinates are random walks, scores random numbers."""
 
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from foldline.structure.atoms import Topology
 from foldline.structure.entities import EntitySpec
 from foldline.tensors.results import Confidences, Samples
 
+sys.path.append(str(Path(__file__).parent))
 PROVENANCE = Provenance(version="0.1.0", model="protenix-v1", checkpoint="ab" * 32)
 COMPLEXES: dict[str, tuple[list[EntitySpec], list[tuple[AtomRef, AtomRef]]]] = {
     "protein_protein": (

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killed import contents, files, killed_at
 
 from foldline.errors import InputError, NonFiniteOutput
 from foldline.outputs.claims import Claim, Claims
@@ -40,16 +40,6 @@ PARTS = ("model.cif", "confidences.json", "summary_confidences.json")
 @pytest.fixture
 def small(jobs: dict[str, PredictedJob]) -> PredictedJob:
     return replace(jobs["protein_nucleic"], name="my_Job-1.x")
-
-
-def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """What a reader sees: all files but hidden ones."""
-    shown = [name for name in files(folder) if not any(part.startswith(".") for part in Path(name).parts)]
-    return {name: (folder / name).read_bytes() for name in shown}
 
 
 def expected_files(name: str, samples: list[tuple[int, int]]) -> set[str]:
@@ -79,6 +69,8 @@ def test_whole_result(small: PredictedJob, random_samples: RandomSamples, tmp_pa
         "best": {"seed": best.seed, "sample": best.sample, "ranking_score": best.ranking_score},
         "stereocentres": {"count": 0, "inverted": []},
         "fingerprint": "",
+        "seedless_fingerprint": "",
+        "kept_seeds": [],
         "files": {name: (folder / name).stat().st_size for name in files(folder) - {f"{small.name}_run.json"}},
     }
     summary = json.loads((folder / f"{small.name}_summary_confidences.json").read_text())
@@ -291,33 +283,6 @@ def test_records_without_sizes(small: PredictedJob, random_samples: RandomSample
     sample = f"seed-1_sample-1/{small.name}_seed-1_sample-1_model.cif"
     (tmp_path / sample).unlink()
     assert damage(tmp_path, small.name) == f"{sample} is missing" and not is_finished(tmp_path, small.name, "f")
-
-
-CHANGES = ("replace", "rename", "unlink", "mkdir", "rmdir")  # of os: all ways in which names come and go
-
-
-def killed_at(number: int, what: Callable[[], None]) -> bool:
-    """Whether `what`, in a process of its own, was killed before its `number`th change of a name in a folder."""
-    process = os.fork()
-    if process:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
-    try:
-        count = itertools.count(1)
-
-        def counted(change: Callable[..., None]) -> Callable[..., None]:
-            def call(*words: object, **more: object) -> None:
-                if next(count) == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                change(*words, **more)
-
-            return call
-
-        for name in CHANGES:
-            setattr(os, name, counted(getattr(os, name)))
-        what()
-        os._exit(0)
-    finally:
-        os._exit(9)
 
 
 def test_a_kill_at_any_moment_of_a_swap_leaves_one_result_whole(
