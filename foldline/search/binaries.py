@@ -146,7 +146,9 @@ def _run(command: list[str], what: str, deadline: float | None) -> str:
     """
     left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=left, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=left, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise SearchTimeout(what) from error
     except OSError as error:
