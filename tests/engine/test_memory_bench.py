@@ -1,6 +1,9 @@
 """Counting live bytes on fake tensors: what is counted, and that the stages of a run add up."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,3 +76,26 @@ def test_the_process_is_measured_on_a_cpu() -> None:
     del held
     process.mark()
     assert process.peak["cpu"] < before + 25_000_000
+
+
+STEP = """
+import sys, torch
+sys.path.append(sys.argv[1])
+torch.set_num_threads(1)
+from upstream_layout import SMALL
+from foldline.engine.memory_bench import measure_process
+from foldline.engine.plan import Sizes, plan
+chosen = plan(Sizes(100, 800, 2, n_sample=40), SMALL, 1 << 40)
+assert chosen.diffusion_batch == 40
+print(chosen.stage_bytes["diffusion, step"], measure_process(chosen).stages["diffusion, step"].device)
+"""
+
+
+@pytest.mark.skipif(not ProcessBytes.CLEAR.exists(), reason="only Linux tells the peak since a mark")
+def test_a_process_that_draws_many_samples_is_as_planned() -> None:
+    """Activations weigh most here, and the heap keeps part of what is freed of them."""
+    root = Path(__file__).parents[2]
+    words = [sys.executable, "-c", STEP, str(root / "tests" / "network_cases")]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
+    planned, measured = map(int, done.stdout.split())
+    assert planned == pytest.approx(measured, rel=0.1)
