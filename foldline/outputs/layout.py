@@ -115,7 +115,7 @@ class SampleWriter:
         self._journal = progress_file(self._place, job.name)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._kept = {sample.seed for sample in kept} if replaces else set()
-        self.remark += f"; {len(self._kept)} of its seeds are kept" if self._kept else ""
+        self.remark += f"; seeds kept: {len(self._kept)}" if self._kept else ""
         made = self._resumed() if resume else []
         if following.is_dir() and not (replaces and made):
             shutil.rmtree(following)
