@@ -1,5 +1,8 @@
 """Weights that come and go with their stages: what a process holds of them."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +11,10 @@ import torch
 from upstream_layout import SMALL, state
 
 from foldline.engine.memory_bench import ProcessBytes
-from foldline.engine.memory_model import Sizes
-from foldline.engine.plan import plan
-from foldline.engine.residency import Residency
 from foldline.models import Network
-from foldline.weights.load import open_model
 
 MEGA = 1 << 20
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(not ProcessBytes.CLEAR.exists(), reason="only Linux tells what is resident")
 def test_a_process_does_not_keep_weights_that_are_dropped(large: Path) -> None:
     """glibc keeps freed blocks of some megabytes on its heap unless it is asked for them."""
-    checkpoint, spec = open_model(large)
-    weights, device = Residency(spec, checkpoint, torch.device("cpu")), "cpu"
-    leanest = replace(plan(Sizes(16, 100, 1), spec, 1 << 40, dtype=torch.float32, device=device), staged_weights=True)
-    process = ProcessBytes()
-    weights.bring("confidence", leanest)
-    before = process.now["cpu"]
-    weights.bring("diffusion", leanest)
-    there = process.now["cpu"]
-    weights.bring("confidence", leanest)
+    program = Path(__file__).with_name("resident_weights.py").read_text()
+    command = [sys.executable, "-c", program, str(large)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    before, there, after = json.loads(done.stdout)
     assert there - before > 300 * MEGA
-    assert process.now["cpu"] - before < 50 * MEGA
+    assert after - before < 50 * MEGA
