@@ -118,7 +118,7 @@ class EngineConfig:
     @property
     def cache_root(self) -> Path:
         """Folder of Foldline's per-user files."""
-        return self.cache_dir if self.cache_dir is not None else user_cache_root()
+        return cache_root_of(self.cache_dir)
 
     @property
     def work_root(self) -> Path:
@@ -167,12 +167,14 @@ class SeedChoice:
         return tuple(range(given[0], given[0] + self.num_seeds))
 
 
-def user_cache_root() -> Path:
-    """Folder of Foldline's per-user files where none is set.
+def cache_root_of(cache_dir: str | Path | None) -> Path:
+    """`cache_dir`, or the folder of Foldline's per-user files where it is not set.
 
     Raises:
         InputError: the user has no home folder, as in some containers.
     """
+    if cache_dir is not None:
+        return Path(cache_dir)
     import platformdirs  # here, so that whoever names files by path needs torch and numpy alone
 
     try:

@@ -17,7 +17,7 @@ import filelock
 import numpy as np
 
 from foldline.chem.component import BOND_ORDERS, Component
-from foldline.config import user_cache_root
+from foldline.config import cache_root_of
 from foldline.errors import InputError
 from foldline.execute import Children
 
@@ -40,11 +40,6 @@ _ATOM_BYTES = {
 _ATOM_FLAGS = {"leaving": "pdbx_leaving_atom_flag", "aromatic": "pdbx_aromatic_flag"}
 
 
-def default_cache_dir() -> Path:
-    """Folder of Foldline's per-user files."""
-    return user_cache_root()
-
-
 class Components:
     """The dictionary with a user's components over it. Reading is thread-safe; an opened code is kept as one object."""
 
@@ -63,7 +58,7 @@ class Components:
         Raises:
             InputError: the folder cannot be written.
         """
-        root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        root = cache_root_of(cache_dir)
         folder = root / f"components-{version('biotite')}-{SCHEMA}"
         if not (folder / "info.json").is_file():
             try:

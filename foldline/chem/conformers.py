@@ -31,10 +31,10 @@ from rdkit import Chem
 
 from foldline.chem import embedding
 from foldline.chem.component import Component
-from foldline.chem.components import default_cache_dir
 from foldline.chem.conformer import Conformer
 from foldline.chem.molecules import clean_charges, molecule_of
 from foldline.chem.residues import STANDARD_RESIDUES
+from foldline.config import cache_root_of
 from foldline.errors import InputError
 
 SCHEMA = 1
@@ -55,7 +55,7 @@ class Conformers:
 
     def __init__(self, cache_dir: Path | None = None, limits: EmbeddingLimits | None = None) -> None:
         """Keep conformers under `cache_dir` (default: the user's cache folder)."""
-        root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        root = cache_root_of(cache_dir)
         self.folder = root / f"conformers-rdkit{rdkit.__version__}-{SCHEMA}"
         self._worker = _Worker(limits or EmbeddingLimits())
         self._known: weakref.WeakKeyDictionary[Component, Conformer] = weakref.WeakKeyDictionary()

@@ -101,10 +101,9 @@ class _Layout:
 
     @classmethod
     def of(cls, entities: Sequence[EntitySpec], plans: Sequence[ChainPlan]) -> "_Layout":
-        first = {_content(entity): number for number, entity in reversed(list(enumerate(entities)))}
-        same = {number: rank for rank, number in enumerate(sorted(first.values()))}
+        numbers: dict[tuple[object, ...], int] = {}
         owners = [(number, copy) for number, entity in enumerate(entities) for copy in range(len(entity.chain_ids))]
-        chain_entity = [same[first[_content(entities[number])]] for number, _ in owners]
+        chain_entity = [numbers.setdefault(_content(entities[number]), len(numbers)) for number, _ in owners]
         sizes = np.array([len(plans[number].variants) for number, _ in owners], np.int64)
         starts = np.concatenate([[0], np.cumsum(sizes)])
         res_chain = np.repeat(np.arange(len(owners), dtype=np.int32), sizes)

@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldline.config import user_cache_root
+from foldline.config import cache_root_of
 from foldline.errors import WeightsError
 
 _HOST = "https://protenix.tos-cn-beijing.volces.com/checkpoint"
@@ -126,8 +126,3 @@ def checkpoint_path(model: str | Path, *, cache_dir: Path | None = None) -> Path
             f"from {entry.url} at {path}"
         )
     return path
-
-
-def cache_root_of(cache_dir: Path | None) -> Path:
-    """`cache_dir`, or the user's cache folder."""
-    return Path(cache_dir) if cache_dir is not None else user_cache_root()

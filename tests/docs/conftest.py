@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from foldline.chem.components import Components, default_cache_dir
+from foldline.chem.components import Components
 from foldline.cli import main
+from foldline.config import cache_root_of
 from foldline.weights import load
 from foldline.weights.registry import ENTRIES, cached_path
 
@@ -46,7 +47,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("caches")
     own = folder / "foldline"
     own.mkdir()
-    for part in default_cache_dir().glob("components-*"):
+    for part in cache_root_of(None).glob("components-*"):
         (own / part.name).symlink_to(part)
     names = {"default": replace(SMALL, n_msa=2), "distilled": replace(SMALL, n_msa=1)}
     files = {}

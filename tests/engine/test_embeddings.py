@@ -14,7 +14,6 @@ import pytest
 import torch
 from random_weights import tiny_network
 from tiny_features import tiny_features
-from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, runner
@@ -32,13 +31,6 @@ from foldline.tensors import EmbeddingRows
 
 SETTINGS = {"samples": 2, "steps": 1, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1}
 SEEDS = (1, 2, 3)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.pt"
-    torch.save({"model": state(small_network(), "module.")}, path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from tiny_features import rel_rms, tiny_features
-from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
@@ -22,13 +21,6 @@ from foldline.sampler import Draws, Tape
 
 SETTINGS = {"samples": 2, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1, "seed_batch": 1}
 FEATURES = tiny_features()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.pt"
-    torch.save({"model": state(small_network(), "module.")}, path)
-    return path
 
 
 @pytest.fixture(scope="module")

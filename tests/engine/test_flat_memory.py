@@ -12,10 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from random_weights import tiny_network
 from tiny_features import tiny_features
-from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine
@@ -88,13 +86,6 @@ def test_tensors_of_fifty_seeds_are_those_of_a_group(network: Network) -> None:
     """The second group has the peak of all that follow: it begins when the positions of the first are there."""
     few, many = (tensor_peaks(network, 2, count, 2 * SEEDS, SEEDS) for count in (2 * SEEDS, 50))
     assert all(peak <= few[stage] for stage, peak in many.items()), (few, many)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.pt"
-    torch.save({"model": state(small_network(), "module.")}, path)
-    return path
 
 
 def whole_run(checkpoint: Path, out: Path, *, samples: int, seeds: int) -> tuple[int, int]:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from tiny_features import rel_rms, tiny_features
-from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine
@@ -28,13 +27,6 @@ pytestmark = [
 
 SETTINGS = {"samples": 2, "steps": 4, "recycles": 1}
 FEATURES = tiny_features(n_residue=40)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.pt"
-    torch.save({"model": state(small_network(), "module.")}, path)
-    return path
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
@@ -19,13 +17,6 @@ from foldline.outputs.layout import damage
 
 SETTINGS = {"samples": 2, "steps": 1, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1, "seed_batch": 1}
 NAME = 'two "modelSeeds": [1] of them'
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.pt"
-    torch.save({"model": state(small_network(), "module.")}, path)
-    return path
 
 
 @pytest.fixture(scope="module")

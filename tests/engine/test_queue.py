@@ -10,7 +10,6 @@ import pytest
 import torch
 from live_bytes import LiveBytes
 from other_jobs import assert_same_samples
-from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction, runner
@@ -22,13 +21,6 @@ from foldline.tensors import Features, Samples
 
 SETTINGS = {"samples": 2, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 1}
 SEQUENCES = {"nine": "MKWVTFISL", "five": "GKWVY", "twelve": "MKWVTFISLAAR", "long": "MKWVTFISLAARMKWVTFISLAAR"}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.pt"
-    torch.save({"model": state(small_network(), "module.")}, path)
-    return path
 
 
 def an_engine(checkpoint: Path, **changes: object) -> Engine:
