@@ -20,6 +20,7 @@ from foldline.engine.offload import Resting, release_memory
 from foldline.engine.plan import Plan
 from foldline.layers.primitives import gather_tokens
 from foldline.models import Batch, Network
+from foldline.models.batch import on_device
 from foldline.models.network import Dropout
 from foldline.ops import Ops, row_blocks, select
 from foldline.sampler import Draws, sample
@@ -153,7 +154,7 @@ def run_pass(run: Run, group: Group, which: slice, plan: Plan, ops: Ops, number:
     assert result is not None and batch is not None
     part, s = batch.lanes(which), result.s[which]
     low = result.s_inputs[which].to(s.dtype)
-    rows = msa_rows(group.lanes[which], part, number).to(low.device)
+    rows = on_device(msa_rows(group.lanes[which], part, number), low.device)
     dropout = None
     if run.options.mc_dropout:
         if number == 0:
@@ -245,7 +246,7 @@ def run_confidence(run: Run, group: Group, plan: Plan, ops: Ops) -> None:
                 pair, trunk.is_whole = z, False
             if pair is None:
                 pair = torch.empty(z.shape, dtype=dtype, device=z.device)
-            head.embed(z, s_inputs, gather_tokens(x.to(z.device), part.rep_atom), pair, ops)
+            head.embed(z, s_inputs, gather_tokens(on_device(x, z.device), part.rep_atom), pair, ops)
             del z
             if only:
                 trunk.give_up()

@@ -63,7 +63,7 @@ class Batch:
 
         def put(x: np.ndarray, mask: np.ndarray, dtype: torch.dtype) -> Tensor:
             keep = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
-            return _move(torch.from_numpy(np.where(keep, x, np.zeros((), x.dtype))).to(dtype), device)
+            return on_device(torch.from_numpy(np.where(keep, x, np.zeros((), x.dtype))).to(dtype), device)
 
         posed = np.zeros((*ref_pos.shape[:-2], *f.ref_pos.shape), np.float32)
         posed[..., : ref_pos.shape[-2], :] = ref_pos
@@ -73,17 +73,17 @@ class Batch:
         rows = np.flatnonzero(f.msa_mask)[:max_msa]
         return cls(
             n_token=len(token),
-            token_mask=None if token.all() else _move(torch.from_numpy(token), device),
+            token_mask=None if token.all() else on_device(torch.from_numpy(token), device),
             position=Positions(*(put(x, token, torch.int32) for x in columns)),
             restype=put(f.restype, token, torch.int64),
             profile=put(f.profile, token, torch.float32),
             deletion_mean=put(f.deletion_mean, token, torch.float32),
             bonds=(bonds[:, 0], bonds[:, 1]),
-            bond_weight=_move(torch.from_numpy(f.bond_mask.astype(np.float32)), device),
+            bond_weight=on_device(torch.from_numpy(f.bond_mask.astype(np.float32)), device),
             rep_atom=put(f.rep_atom, token, torch.int64),
             atoms=Atoms(
-                mask=None if atom.all() else _move(torch.from_numpy(atom), device),
-                ref_pos=_move(torch.from_numpy(posed), device),
+                mask=None if atom.all() else on_device(torch.from_numpy(atom), device),
+                ref_pos=on_device(torch.from_numpy(posed), device),
                 ref_mask=put(f.ref_mask, atom, torch.bool),
                 ref_charge=put(f.ref_charge, atom, torch.float32),
                 ref_element=put(f.ref_element, atom, torch.int64),
@@ -184,7 +184,7 @@ class Batch:
         )
 
 
-def _move(x: Tensor, device: torch.device | str) -> Tensor:
+def on_device(x: Tensor, device: torch.device | str) -> Tensor:
     """A tensor of the host on `device`; a copy to a GPU goes through pinned memory and is not waited for."""
     if torch.device(device).type == "cuda":
         return x.pin_memory().to(device, non_blocking=True)
@@ -205,8 +205,8 @@ def _templates(f: Features, device: torch.device | str) -> list[Template]:
         slots.setdefault(key, []).append(slot)
     return [
         Template(
-            _move(torch.from_numpy(cleared["template_aatype"][i[0]]).long(), device),
-            *(_move(torch.from_numpy(cleared[name][i[0]]), device) for name in names),
+            on_device(torch.from_numpy(cleared["template_aatype"][i[0]]).long(), device),
+            *(on_device(torch.from_numpy(cleared[name][i[0]]), device) for name in names),
             count=len(i),
         )
         for i in slots.values()

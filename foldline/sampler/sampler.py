@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foldline.models.batch import on_device
 from foldline.models.spec import ModelSpec
 from foldline.sampler.draws import SampleDraws
 
@@ -55,12 +56,12 @@ def sample(
     def drawn(draw: Callable[[SampleDraws, int], Tensor]) -> Tensor:
         """One kind of draw of all lanes, on the device."""
         parts = [draw(lane, n) for lane, n in zip(lanes, counts, strict=True)]
-        return _move(parts[0] if alone else torch.stack(parts), device)
+        return on_device(parts[0] if alone else torch.stack(parts), device)
 
     keep = atom_mask[..., None, :, None]
-    n_real = torch.tensor(counts, dtype=torch.float32, device=device)
+    n_real = on_device(torch.tensor(counts, dtype=torch.float32), device)
     n_real = n_real[0] if alone else n_real[:, None, None, None]
-    levels = noise_schedule(spec, n_step)
+    levels = noise_schedule(spec, n_step)  # on the host: a number of a step goes along with its kernels
     x = drawn(lambda lane, n: _padded(lane.x_init(n), n_atom)) * levels[0]
     for step in range(n_step):
         t_last, t_next = levels[step], levels[step + 1]
@@ -72,9 +73,9 @@ def sample(
         t_hat = t_last * (gamma + 1)
         spread = c.noise_scale * torch.sqrt(t_hat**2 - t_last**2)
         noise = drawn(lambda lane, n, step=step: _padded(lane.noise(step, n), n_atom))
-        x_noisy = torch.where(keep, x + spread.to(device) * noise, 0.0)
-        denoised = denoise(x_noisy, t_hat.to(device))
-        x = x_noisy + (c.step_scale * (t_next - t_hat) / t_hat).to(device) * (x_noisy - denoised)
+        x_noisy = torch.where(keep, x + spread * noise, 0.0)
+        denoised = denoise(x_noisy, on_device(t_hat, device))
+        x = x_noisy + (c.step_scale * (t_next - t_hat) / t_hat) * (x_noisy - denoised)
         x = torch.where(keep, x, 0.0)
         if on_step is not None:
             on_step(step + 1)
@@ -84,8 +85,3 @@ def sample(
 def _padded(x: Tensor, n_atom: int) -> Tensor:
     """Grow [S, n, 3] to [S, n_atom, 3] with zeros; padding is at the end of the atom axis."""
     return F.pad(x, (0, 0, 0, n_atom - x.shape[1]))
-
-
-def _move(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on `device`; a copy to a GPU goes through pinned memory and is not waited for."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
