@@ -92,7 +92,7 @@ class JobRun:
     def fail(self, error: BaseException, stage: str = "") -> None:
         """End the job in an error, the first one there is; `stage` is where, unless the error knows it itself."""
         if self.error is None:
-            self.error = as_job_error(error)
+            self.error = as_job_error(error, self.prepared.directory)
             self.error.stage = self.error.stage or stage
 
     def take_sample(self, seed: int, make: MadeSample) -> None:
@@ -186,10 +186,13 @@ class JobRun:
         return tuple(Samples.join([part for (s, _), part in self.samples.items() if s == seed]) for seed in seeds)
 
 
-def as_job_error(error: BaseException) -> FoldlineError:
-    """Any error as one that a job may end in."""
+def as_job_error(error: BaseException, directory: Path | None = None) -> FoldlineError:
+    """Any error as one that a job may end in; `directory` is where its files are, which a full disk does not tell."""
     if isinstance(error, FoldlineError):
         return error
     if isinstance(error, OSError):
-        return WriteError(f"the result cannot be written: {error.strerror or error}")
+        named = error.filename2 or error.filename
+        place = directory if named is None or str(named).endswith(".tmp") else named
+        where = "" if place is None or error.strerror is None else f" ({place})"
+        return WriteError(f"the result cannot be written: {error.strerror or error}{where}")
     return InternalError(error)

@@ -6,6 +6,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +117,8 @@ class Preparer:
                 text = JobText(job, self.out)
                 prepared.fingerprint, prepared.seedless = map(self.fingerprint, (text.digest, text.seedless))
                 if directory is not None and not self.overwrite:
-                    prepared.finished = is_finished(directory, name, prepared.fingerprint)
+                    with _looking_at(directory):
+                        prepared.finished = is_finished(directory, name, prepared.fingerprint)
                 if not prepared.finished:
                     prepared.data_json = text
                     self.progress(Event(job.name, "features"))
@@ -134,3 +136,13 @@ class Preparer:
         if self.children is None:
             return self.featuriser(job)
         return self.children.run(featurise, job, self.featuriser.cache_dir, self.featuriser.msa)
+
+
+@contextmanager
+def _looking_at(directory: Path) -> Iterator[None]:
+    """A block that reads of an earlier result; a WriteError where that cannot be."""
+    try:
+        yield
+    except OSError as error:
+        what = f"what is in {error.filename or directory} cannot be read ({error.strerror or error})"
+        raise WriteError(f"{what}: mend or remove it, or choose another output folder") from error

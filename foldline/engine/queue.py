@@ -134,7 +134,7 @@ class Queue:
         try:
             claim = self.claims.wait(prepared.name, prepared.fingerprint, lambda: progress(Event(name, "wait")))
         except OSError as error:
-            return [_there(prepared, Prediction(name, error=as_job_error(error)))]
+            return [_there(prepared, Prediction(name, error=as_job_error(error, prepared.directory)))]
         if claim is Claim.FINISHED:
             note = "it was predicted by another process while this one ran"
             return [_there(prepared, _done_before(prepared, note))]
@@ -186,7 +186,7 @@ class Queue:
                 self.progress(Event(job.name, "plan", message=writer.remark))
             return JobRun(prepared, writer, config.samples, embeddings=config.save_embeddings)
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
-            return Prediction(job.name, error=as_job_error(error))
+            return Prediction(job.name, error=as_job_error(error, prepared.directory))
 
     def _through_network(self, runs: list[JobRun]) -> None:
         """Run jobs together; where that fails, each of them alone, so that errors stay with their job."""

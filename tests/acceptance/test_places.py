@@ -105,6 +105,6 @@ def test_a53_a_folder_that_becomes_read_only(outcome: Command, monkeypatch: pyte
     monkeypatch.setattr(Path, "open", refuse)
     done = outcome([job(ION, name=name) for name in "abc"], "--progress", "none")
     assert done.code == 1
-    assert done.err.splitlines() == ["error: job b: the result cannot be written: Read-only file system"]
+    assert done.err.splitlines() == ["error: job b: the result cannot be written: Read-only file system (out/b)"]
     assert [(line["job"], line["code"]) for line in done.lines("failed.jsonl")] == [("b", "not_written")]
     assert sorted(line["job"] for line in done.lines("results.jsonl")) == ["a", "c"]

@@ -140,7 +140,7 @@ def test_a53_a_disk_that_is_full_for_one_job(
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     (told,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert told == "error: job big: the result cannot be written: File too large"
+    assert told == "error: job big: the result cannot be written: File too large (out/big)"
     (failed,) = (json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").read_text().splitlines())
     assert (failed["job"], failed["code"], failed["stage"]) == ("big", "not_written", "write")
     assert (tmp_path / "out" / "last" / "last_run.json").is_file()

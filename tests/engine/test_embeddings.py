@@ -154,7 +154,7 @@ def test_a_full_disk_ends_that_job_alone(engine: Engine, tmp_path: Path, monkeyp
     monkeypatch.setattr(SampleWriter, "write_embeddings", write)
     full, other = engine.predict([a_job("full"), a_job("other", (1,))], out=tmp_path)
     assert full.error is not None and (full.error.code, full.error.stage) == ("not_written", "write")
-    assert str(full.error) == "the result cannot be written: No space left on device"
+    assert str(full.error) == f"the result cannot be written: No space left on device ({tmp_path / 'full'})"
     assert other.error is None and file_of(tmp_path, 1, "other").is_file()
 
 

@@ -76,6 +76,16 @@ def test_embeddings_that_are_missing_are_made_again(
     assert embeddings.read_bytes() == whole and not (folder / ".ion_progress.json").exists()
 
 
+def test_a_record_that_cannot_be_read_is_the_folders_fault(engine: Engine, tmp_path: Path) -> None:
+    """Whatever is there in its place stays, and is named."""
+    record = tmp_path / "ion" / "ion_run.json"
+    (record / "mine").mkdir(parents=True)
+    (found,) = engine.predict([a_job()], out=tmp_path)
+    assert found.error is not None and found.error.code == "not_written"
+    assert str(found.error).startswith(f"what is in {record} cannot be read (Is a directory): mend or remove it")
+    assert (record / "mine").is_dir()
+
+
 def test_an_unforeseen_fault_ends_one_job(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     real = featuriser.Featuriser.__call__
 
