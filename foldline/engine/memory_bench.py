@@ -1,6 +1,6 @@
-"""Peak bytes of every stage of a plan: counted on fake tensors, at any size, or of this process on a CPU.
+"""Peak bytes of every stage of a plan: counted on tensors without values, at any size, or of this process on a CPU.
 
-On fake tensors nothing is computed: a dispatch mode counts the bytes of all live storages per device. Kernel
+On tensors without values nothing is computed: a dispatch mode counts the bytes of all live storages per device. Kernel
 workspaces and allocator fragmentation are not counted. Scaled dot product attention counts as a fused kernel, which
 holds no score matrix.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -30,7 +30,7 @@ from foldline.layers.template import Template
 from foldline.models import Batch, ModelSpec, Network
 from foldline.ops import Ops, select
 
-DEVICE = "meta"  # under FakeTensorMode, tensors of this device can be moved to the host and are told apart from it
+DEVICE = "meta"  # tensors of this device have sizes and no values; under `_WithoutValues` they can be moved to the host
 
 
 class LiveBytes(TorchDispatchMode):
@@ -49,19 +49,26 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in tree_leaves(out):
+        out = self.call(func, args, kwargs or {})
+        for x in (out,) if isinstance(out, Tensor) else tree_leaves(out):
             if isinstance(x, Tensor):
                 self._track(x)
         return out
+
+    def call(self, func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        """What an operation gives."""
+        return func(*args, **kwargs)
+
+    def size(self, x: Tensor) -> int:
+        """Bytes of a tensor's storage."""
+        return x.untyped_storage().nbytes()
 
     def _track(self, x: Tensor) -> None:
         storage = x.untyped_storage()
         key = storage._cdata
         if key in self._seen:
             return
-        device = x.fake_device.type if isinstance(x, FakeTensor) else x.device.type
-        size = storage.nbytes()
+        device, size = (x.fake_device if isinstance(x, FakeTensor) else x.device).type, self.size(x)
         self._seen.add(key)
         self.now[device] = self.now.get(device, 0) + size
         self.peak[device] = max(self.peak.get(device, 0), self.now[device])
@@ -71,6 +78,26 @@ class LiveBytes(TorchDispatchMode):
     def _free(self, key: int, device: str, size: int) -> None:
         self._seen.discard(key)
         self.now[device] -= size
+
+
+class _WithoutValues(LiveBytes):
+    """Lets tensors of `DEVICE` be moved to the host, where they count for their shape and take no memory either."""
+
+    HOST = torch.device("cpu")
+    MOVES = (torch.ops.aten.to, torch.ops.aten._to_copy)
+
+    def call(self, func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        packet, dtype = getattr(func, "overloadpacket", None), kwargs.get("dtype")
+        if packet is torch.ops.aten.copy_ and args[1].device.type == DEVICE != args[0].device.type:
+            return args[0]
+        if packet is torch.ops.aten.empty and kwargs.get("device", self.HOST) == self.HOST:
+            return torch.empty((), dtype=dtype).expand(args[0])
+        if packet in self.MOVES and args[0].device.type == DEVICE and self.HOST in (*args, *kwargs.values()):
+            return torch.empty((), dtype=dtype or args[0].dtype).expand(args[0].shape)
+        return func(*args, **kwargs)
+
+    def size(self, x: Tensor) -> int:
+        return x.nbytes if x.device == self.HOST else super().size(x)
 
 
 class ProcessBytes:
@@ -155,7 +182,7 @@ def measure(p: Plan) -> MemoryReport:
     One block of every kind runs, one pass, one step and the scoring of one batch: what repeats has the same peak.
     """
     report = MemoryReport(p)
-    with FakeTensorMode(), LiveBytes() as live:
+    with _WithoutValues() as live:
         _run(p, _Watch(live, report, DEVICE))
     return report
 
@@ -245,6 +272,7 @@ def _diffusion(network: Network, group: Group, p: Plan, ops: Ops, watch: _Watch)
         fixed = network.diffusion.prepare(
             part, trunk.s_inputs[which], trunk.s[which], trunk.rows_of(which), p.keep_biases, ops
         )
+    network.diffusion.transformer.blocks = Blocks(list(network.diffusion.transformer.blocks)[:2])
     with watch.stage("diffusion, step"):
         x = torch.zeros(seeds, min(p.diffusion_batch, sizes.n_sample), sizes.n_atom, 3, device=watch.device)
         x = network.diffusion(x, torch.ones((), device=watch.device), fixed, None, ops)
