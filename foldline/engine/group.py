@@ -3,6 +3,7 @@
 A lane is one seed of one job: an entry of the leading axis of every tensor of the group.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,6 +81,20 @@ class Group:
     stage: str = "trunk"
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def joined(cls, groups: Sequence["Group"]) -> "Group":
+        """Lanes of groups that begin anew, in one, with what each has handed over before; one alone stays as it is."""
+        if len(groups) == 1:
+            return groups[0]
+        whole, first = cls([lane for group in groups for lane in group.lanes]), 0
+        for group in groups:
+            whole.scored |= {(first + i, k) for i, k in group.scored}
+            whole.embedded |= {first + i for i in group.embedded}
+            for stage, spent in group.seconds.items():
+                whole.seconds[stage] = whole.seconds.get(stage, 0.0) + spent
+            first += len(group.lanes)
+        return whole
+
     @property
     def has_trunk(self) -> bool:
         """Whether the trunk of every lane is finished and still there."""
@@ -101,6 +116,10 @@ class Group:
         finished = len(self.trunk.contacts) if kept and self.trunk is not None else 0
         return [self._alone(i) for i in range(finished)], [self._anew(i) for i in range(finished, len(self.lanes))]
 
+    def anew(self) -> list["Group"]:
+        """All lanes, each alone, without what the network made of them."""
+        return [self._anew(i) for i in range(len(self.lanes))]
+
     def _alone(self, lane: int) -> "Group":
         """The group of one lane with its trunk's result and all that follows from it."""
         assert self.trunk is not None and self.batch is not None
@@ -121,16 +140,16 @@ class Group:
 def make_batch(lanes: Sequence[Lane], bucket: tuple[int, int], device: torch.device | str, max_msa: int) -> Batch:
     """The lanes on a device, padded to `bucket` (tokens, atoms): what seeds of a job share is there once.
 
-    Only the posed conformers are a seed's own. Jobs that share a batch have their columns one beside the other.
+    Only the posed conformers are a seed's own. Jobs that share a batch have their columns one beside the other, in the
+    order of the lanes; a job that others come between is there for each of its parts.
     """
-    n_bond = max(len(lane.features.bond_mask) for lane in lanes)
+    largest = {axis: max(lane.features.sizes[axis] for lane in lanes) for axis in ("N_token", "N_atom", "N_bond")}
+    largest["N_token"], largest["N_atom"] = max(bucket[0], largest["N_token"]), max(bucket[1], largest["N_atom"])
     parts = []
-    for job in dict.fromkeys(lane.job for lane in lanes):
-        seeds = [lane for lane in lanes if lane.job == job]
+    for _, same in itertools.groupby(lanes, lambda lane: id(lane.features)):
+        seeds = list(same)
         features = seeds[0].features
-        sizes = features.sizes
-        n_token, n_atom = max(bucket[0], sizes["N_token"]), max(bucket[1], sizes["N_atom"])
         poses = [lane.draws.ref_pos(features) for lane in seeds]
-        padded = features.pad_to(N_token=n_token, N_atom=n_atom, N_bond=n_bond)
+        padded = features.pad_to(**largest)
         parts.append(Batch.of(padded, np.stack(poses), device, max_msa))
     return Batch.stack(parts)

@@ -95,7 +95,7 @@ def run_lanes(
             error = DoesNotFit(n_token, plan.peak_bytes, memory_bytes, hint)
             error.stage = group.stage
             raise error
-        kept, again = group.after_failure()
+        kept, again = _after_failure(group)
         on_rung(_rung(plan, leaner, group, bool(kept)))
         plan = leaner
         started.extendleft(reversed(kept))
@@ -106,9 +106,8 @@ def run_lanes(
 
 
 def _joined(waiting: deque[Group], count: int) -> Group:
-    """The next lanes in one group; one alone keeps what it has."""
-    groups = [waiting.popleft() for _ in range(min(count, len(waiting)))]
-    return groups[0] if len(groups) == 1 else Group([lane for group in groups for lane in group.lanes])
+    """The next lanes in one group."""
+    return Group.joined([waiting.popleft() for _ in range(min(count, len(waiting)))])
 
 
 def _fits(run: Run, group: Group, plan: Plan) -> bool:
@@ -120,6 +119,16 @@ def _fits(run: Run, group: Group, plan: Plan) -> bool:
             raise
         return False
     return True
+
+
+def _after_failure(group: Group) -> tuple[list[Group], list[Group]]:
+    """What is kept of a group, and what starts anew: all of it where memory runs out again while some is put away."""
+    try:
+        return group.after_failure()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    return [], group.anew()
 
 
 def _rung(plan: Plan, leaner: Plan, group: Group, kept: bool) -> Rung:

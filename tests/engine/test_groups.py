@@ -88,6 +88,22 @@ def test_jobs_of_one_bucket_are_the_same_as_alone(network: Network, changes: dic
         assert_same_embeddings(result.embeddings, wanted.embeddings)
 
 
+def test_seeds_of_jobs_may_come_in_any_order(network: Network) -> None:
+    """Lanes of a job that others come between; the lanes of a batch are in the order of the group."""
+    jobs = some_jobs()
+    lanes = [Lane(jobs[job], Draws(seed), job) for seed, job in enumerate((1, 0, 2, 1, 1, 0))]
+    batch = make_batch(lanes, (1, 1), "cpu", 1000)
+    assert batch.n_lane == 6 and batch.n_token == 28, "padded to the largest job where the bucket is too small"
+    for i, lane in enumerate(lanes):
+        assert np.array_equal(batch.lane(i).restype[: lane.features.n_token], lane.features.restype)
+        own = batch.msa[batch.alignment(i), : lane.features.n_token]
+        assert np.array_equal(own, lane.features.msa)
+    chosen = a_plan(network, seeds=6, seed_batch=6, diffusion_batch=18)
+    for lane, result in zip(lanes, together(network, lanes, chosen), strict=True):
+        own_plan = a_plan(network, (lane.features.n_token, lane.features.n_atom))
+        assert_same_samples(result.samples, run_seed(network, lane.features, lane.draws, own_plan, OPTIONS).samples)
+
+
 def test_what_seeds_share_is_stored_once(network: Network) -> None:
     lanes = [Lane(FEATURES, Draws(seed)) for seed in range(5)]
     batch, one = (make_batch(x, (28, 113), "cpu", 1000) for x in (lanes, lanes[:1]))

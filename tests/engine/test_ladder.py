@@ -8,7 +8,7 @@ import pytest
 import torch
 from other_jobs import assert_same_embeddings, assert_same_samples
 from random_weights import tiny_network
-from tiny_features import N_MSA, tiny_features
+from tiny_features import N_MSA, rel_rms, tiny_features
 
 from foldline.engine.group import Lane
 from foldline.engine.ladder import Rung, out_of_memory, run_lanes
@@ -185,6 +185,58 @@ def test_the_only_sample_of_a_seed_survives_too(
             wanted.samples, coordinates=wanted.samples.coordinates[:1], confidences=wanted.samples.confidences[:1]
         )
         assert_same_samples(result.samples, first)
+
+
+def test_what_was_handed_over_is_not_handed_over_again(
+    network: Network, alone: list[SeedResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seed that starts anew in the company of others, after its embeddings were written."""
+    handed: list[int] = []
+    stack, head = network.trunk.pairformer, network.confidence
+    monkeypatch.setattr(stack, "forward", Failing(stack.forward, range(3, 4), MemoryError))  # the last four seeds
+    monkeypatch.setattr(head, "forward", Failing(head.forward, range(1, 2), MemoryError))  # z is used up by then
+    options, results, groups = replace(OPTIONS, n_sample=1), Results(), []
+    run = Run(
+        network,
+        options,
+        on_sample=results.on_sample,
+        on_embeddings=lambda lane, _rows: handed.append(lane.draws.seed),
+    )
+    sizes = Sizes(28, FEATURES.n_atom, N_MSA, 1, 8)
+    chosen = estimate(replace(plan(sizes, network.spec, 1 << 40), seed_batch=4, diffusion_batch=8))
+    lanes = [Lane(FEATURES, Draws(seed)) for seed in range(3, 11)]
+    run_lanes(run, lanes, chosen, 1 << 40, on_rung=lambda rung: None, on_group=groups.append)
+    assert [len(group.lanes) for group in groups] == [1, 1, 1, 2, 2, 1]
+    assert lanes[0] in groups[3].lanes, "the first seed does not start anew beside others"
+    assert sorted(handed) == list(range(3, 11))
+    found = results.of(lanes[0], {}, run).samples
+    assert rel_rms(found.coordinates, alone[0].samples.coordinates[:1]) <= 1e-5
+
+
+@pytest.mark.parametrize("where", ["clone", "put"])
+def test_memory_that_runs_out_while_a_trunk_is_put_away(
+    network: Network, alone: list[SeedResult], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Then all seeds start anew."""
+    from foldline.engine.offload import Resting
+
+    owner = torch.Tensor if where == "clone" else Resting
+    real = getattr(owner, where)
+    failing = Failing(real, range(0), no_device_memory)
+
+    def then(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(network.diffusion, "prepare", prepare.real)
+        monkeypatch.setattr(owner, where, lambda *rest: failing(*rest))
+        failing.when = range(2, 3)
+        raise MemoryError
+
+    prepare = Failing(network.diffusion.prepare, range(0), MemoryError)
+    monkeypatch.setattr(network.diffusion, "prepare", then)
+    results, rungs, _ = attempt(network, a_plan(network, seed_batch=3, diffusion_batch=6))
+    assert failing.calls >= 2 and [rung.trunk_kept for rung in rungs] == [False]
+    for result, wanted in zip(results, alone, strict=True):
+        assert_same_samples(result.samples, wanted.samples)
+        assert_same_embeddings(result.embeddings, wanted.embeddings)
 
 
 def test_nothing_fits(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
