@@ -1,6 +1,7 @@
 """The engine on a CUDA device: the CPU's answer, seeds together as alone, peaks as planned, memory that runs out.
 
-Needs torch, numpy and safetensors alone, so that it runs from the repository on a machine that has nothing else.
+Each test runs on a real device where there is one, and on a pretended one everywhere (`pretend_gpu`). Needs torch,
+numpy and safetensors alone, so that it runs from the repository on a machine that has nothing else.
 """
 
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pretend_gpu import pretend_gpu
 from tiny_features import rel_rms, tiny_features
 
 from foldline.config import EngineConfig
@@ -20,13 +22,22 @@ from foldline.engine.runner import Results, SeedResult
 from foldline.sampler import Draws
 from foldline.tensors import Features
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here"),
-]
-
 SETTINGS = {"samples": 2, "steps": 4, "recycles": 1}
-FEATURES = tiny_features(n_residue=40)
+FEATURES = tiny_features(n_residue=20)
+REAL = pytest.param(
+    "real",
+    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")],
+)
+
+
+@pytest.fixture(params=[REAL, "pretended"])
+def is_real(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    """A device to run on; whether it computes."""
+    if request.param == "real":
+        yield True
+        return
+    with pretend_gpu(monkeypatch):
+        yield False
 
 
 @pytest.fixture
@@ -59,7 +70,7 @@ def together(engine: Engine, seeds: list[int], features: Features = FEATURES) ->
     return [results.of(lane, {}, run) for lane in lanes], rungs
 
 
-def test_fp32_is_the_answer_of_the_cpu(checkpoint: Path, exact_products: None) -> None:
+def test_fp32_is_the_answer_of_the_cpu(checkpoint: Path, is_real: bool, exact_products: None) -> None:
     ours, _ = engine_on(checkpoint, "cuda").predict_features(FEATURES, Draws(1))
     theirs, _ = engine_on(checkpoint, "cpu").predict_features(FEATURES, Draws(1))
     assert rel_rms(coordinates(ours), coordinates(theirs)) <= 1e-4
@@ -67,13 +78,13 @@ def test_fp32_is_the_answer_of_the_cpu(checkpoint: Path, exact_products: None) -
         assert mine.ranking_score == pytest.approx(other.ranking_score, abs=1e-3)
 
 
-def test_bf16_is_finite_and_near(checkpoint: Path) -> None:
+def test_bf16_is_finite_and_near(checkpoint: Path, is_real: bool) -> None:
     low, _ = engine_on(checkpoint, "cuda", "bf16").predict_features(FEATURES, Draws(1))
     full, _ = engine_on(checkpoint, "cuda").predict_features(FEATURES, Draws(1))
     assert rel_rms(coordinates(low), coordinates(full)) <= 0.2
 
 
-def test_seeds_together_are_those_alone(checkpoint: Path, exact_products: None) -> None:
+def test_seeds_together_are_those_alone(checkpoint: Path, is_real: bool, exact_products: None) -> None:
     engine = engine_on(checkpoint, "cuda")
     batched, _ = together(engine, [1, 2, 3])
     for seed, result in zip([1, 2, 3], batched, strict=True):
@@ -81,7 +92,9 @@ def test_seeds_together_are_those_alone(checkpoint: Path, exact_products: None) 
         assert rel_rms(coordinates(result), coordinates(alone)) <= 1e-5
 
 
-def test_weights_brought_stage_by_stage_and_z_on_the_host(checkpoint: Path, exact_products: None) -> None:
+def test_weights_brought_stage_by_stage_and_z_on_the_host(
+    checkpoint: Path, is_real: bool, exact_products: None
+) -> None:
     engine = engine_on(checkpoint, "cuda")
     plan, leaner = engine.plan_for(FEATURES), []
     while (smaller := (leaner or [plan])[-1].smaller()) is not None:
@@ -97,18 +110,20 @@ def test_weights_brought_stage_by_stage_and_z_on_the_host(checkpoint: Path, exac
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_the_allocators_peak_is_as_planned(checkpoint: Path, dtype: str) -> None:
+def test_the_allocators_peak_is_as_planned(checkpoint: Path, is_real: bool, dtype: str) -> None:
     engine = engine_on(checkpoint, "cuda", dtype)
-    features = tiny_features(n_msa=512, n_residue=509)  # 1,024 tokens, so that fixed workspaces weigh little
+    # 1,024 tokens where kernels have workspaces of a fixed size, so that these weigh little
+    features = tiny_features(n_msa=512, n_residue=509) if is_real else FEATURES
     engine.predict_features(features, Draws(1))
     new_peak(engine.device)
     _, plan = engine.predict_features(features, Draws(1))
     assert peak_bytes(engine.device) == pytest.approx(plan.peak_bytes, rel=0.1)
 
 
-def test_memory_that_runs_out_on_the_device(checkpoint: Path, exact_products: None) -> None:
+def test_memory_that_runs_out_on_the_device(checkpoint: Path, is_real: bool, exact_products: None) -> None:
     """A cap of the allocator below what the plan needs: the next smaller plan, and the same answer."""
-    engine, features = engine_on(checkpoint, "cuda", samples=5), tiny_features(n_residue=200)
+    engine = engine_on(checkpoint, "cuda", samples=5)
+    features = tiny_features(n_residue=200) if is_real else FEATURES
     calm, _ = together(engine, [1, 2, 3, 4], features)
     new_peak(engine.device)
     together(engine, [1, 2, 3, 4], features)
@@ -124,10 +139,10 @@ def test_memory_that_runs_out_on_the_device(checkpoint: Path, exact_products: No
         assert rel_rms(coordinates(one), coordinates(other)) <= 1e-5
 
 
-def test_many_runs_hold_no_more(checkpoint: Path) -> None:
-    engine = engine_on(checkpoint, "cuda")
+def test_many_runs_hold_no_more(checkpoint: Path, is_real: bool) -> None:
+    engine = engine_on(checkpoint, "cuda", steps=1, recycles=0)
     held = []
-    for seed in range(20):
+    for seed in range(20 if is_real else 6):
         engine.predict_features(FEATURES, Draws(seed))
         held.append(torch.cuda.memory_allocated(engine.device))
     assert held[-1] == held[4], held
