@@ -194,7 +194,7 @@ def files(url: str) -> dict[str, int]:
     """
     with _as_now(url) as (store, path):
         try:
-            found = store.find(path, detail=True)
+            found = _walked(store, path) if _omits(store) else store.find(path, detail=True)
         except FileNotFoundError:
             return {}
         start = f"{path.rstrip('/')}/"
@@ -276,7 +276,7 @@ def sweep(url: str) -> None:
         RemoteError: the store does not let it go.
     """
     if _is_of_files(url):
-        for name in names(url, ".*.tmp"):
+        for name in names(url, ".*.????????.tmp"):  # as `write` calls them
             remove(f"{url}/{name}")
 
 
@@ -448,6 +448,33 @@ def _forget(store: Any, path: str) -> None:
     """Have a store asked anew, not what was remembered of its answers."""
     for place in (path, path.rpartition("/")[0]):
         store.invalidate_cache(place)
+
+
+def _omits(store: Any) -> bool:
+    """Whether a store's `find` is fsspec's own, which takes a folder that cannot be listed for an empty one."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    own = type(store)._find if isinstance(store, AsyncFileSystem) else type(store).find
+    return own in (AsyncFileSystem._find, AbstractFileSystem.find)
+
+
+def _walked(store: Any, path: str) -> dict[str, dict[str, Any]]:
+    """What `find` gives, folder by folder; an error of one of them is raised, and those that go meanwhile are left."""
+    found: dict[str, dict[str, Any]] = {}
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        try:
+            listing = store.ls(folder, detail=True)
+        except FileNotFoundError:
+            continue
+        for about in listing:
+            if about["type"] == "directory" and about["name"].rstrip("/") != folder.rstrip("/"):
+                folders.append(about["name"])
+            else:
+                found[about["name"]] = about
+    return found
 
 
 def _is_of_files(url: str) -> bool:

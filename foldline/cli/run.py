@@ -114,7 +114,8 @@ def _carrier(work: Run, url: str) -> "Iterator[Carrier]":
 
     def make_page(prediction: "Prediction") -> None:
         if work.report and prediction.directory is not None:
-            where = carrier.store.url_if_away(prediction.directory.name)
+            name, is_made = prediction.directory.name, not prediction.skipped
+            where = carrier.store.url_if_away(name, prediction.fingerprint, is_made=is_made)
             work.pages[prediction.job_name] = _page(where or prediction.directory)
 
     with ExitStack() as stack:

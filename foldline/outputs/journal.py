@@ -138,6 +138,7 @@ class Journal:
                 for key, line in self._failed.lines.items()
                 if (line["source"] in sources if line["job"] is None else self._is_finished_since(line))
             )
+            self._failed.clear()
 
     def unreadable(self, fault: InputError) -> None:
         """Note a fault of an input file."""
@@ -173,7 +174,7 @@ class Journal:
             self._failed.read()
             still = {line["job"] for line in self._failed.lines.values() if line["job"] is not None}
             ours = {json.loads(text)["name"] for text in self._retry.values()}
-            others = [job for job in _listed(path) if job.get("name") in still - ours]
+            others = [job for job in _listed(path) if job["name"] in still - ours]
             texts = [json.dumps(job, indent=2) for job in others] + list(self._retry.values())
             if texts:
                 write_atomically(path, [("[\n" + ",\n".join(texts) + "\n]\n").encode()])
@@ -185,11 +186,18 @@ class Journal:
             self._failed.read()
             self._results.read()
             name = str(line["directory"])
-            if line["job"] is not None and not has_result(self.out / name, name):
+            if line["job"] is not None and not self._has_result(name):
                 self._results.drop([name])
             if line["job"] is not None and name in self._results.lines:
                 line["earlier_result"] = self._results.lines[name].get("fingerprint", "")
             self._failed.put(line)
+
+    def _has_result(self, name: str) -> bool:
+        """Whether a job has a whole result; one whose record cannot be read has none that could be named."""
+        try:
+            return has_result(self.out / name, name)
+        except OSError:
+            return False
 
     def _is_finished_since(self, line: dict) -> bool:
         """Whether a job that failed has a result that it had not then."""
@@ -231,11 +239,15 @@ def _line(record: dict) -> bytes:
 
 
 def _parsed(line: bytes) -> dict:
+    """A line of a list, {} where it is none."""
     try:
         value = json.loads(line)
     except ValueError:
         return {}
-    return value if isinstance(value, dict) and "job" in value and "directory" in value else {}
+    if not isinstance(value, dict) or not {"job", "directory"} <= value.keys():
+        return {}
+    words = (value["job"], value["directory"], value.get("source"), value.get("fingerprint"))
+    return value if all(word is None or isinstance(word, str) for word in words) else {}
 
 
 def _listed(path: Path) -> list[dict]:
@@ -244,4 +256,5 @@ def _listed(path: Path) -> list[dict]:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return []
-    return [job for job in found if isinstance(job, dict)] if isinstance(found, list) else []
+    jobs = found if isinstance(found, list) else []
+    return [job for job in jobs if isinstance(job, dict) and isinstance(job.get("name"), str)]

@@ -7,7 +7,8 @@ import csv
 from collections.abc import Collection
 from pathlib import Path
 
-from foldline.outputs.layout import WrittenSample, damage, read_object, record_file
+from foldline.outputs.layout import damage, record_file
+from foldline.outputs.records import WrittenSample, read_record
 
 
 def kept_samples(directory: Path, name: str, seedless: str, seeds: Collection[int]) -> list[WrittenSample]:
@@ -19,10 +20,13 @@ def kept_samples(directory: Path, name: str, seedless: str, seeds: Collection[in
         seedless: hash of all that decides the result but the seeds.
         seeds: those that are wanted.
     """
-    record = read_object(record_file(directory, name))
+    record = read_record(record_file(directory, name))
     if not seedless or record.get("seedless_fingerprint") != seedless or damage(directory, name):
         return []
-    inverted = {(each["seed"], each["sample"]): each["atoms"] for each in record["stereocentres"]["inverted"]}
+    try:
+        inverted = {(each["seed"], each["sample"]): each["atoms"] for each in record["stereocentres"]["inverted"]}
+    except (KeyError, TypeError):
+        return []
     with (Path(directory) / f"{name}_ranking_scores.csv").open(newline="", encoding="utf-8") as table:
         rows = [(int(row["seed"]), int(row["sample"]), float(row["ranking_score"])) for row in csv.DictReader(table)]
     return [WrittenSample(*row, inverted.get(row[:2], [])) for row in rows if row[0] in seeds]

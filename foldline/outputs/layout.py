@@ -30,6 +30,7 @@ from foldline.outputs.disorder import fraction_disordered
 from foldline.outputs.embeddings import write_npz
 from foldline.outputs.mmcif import ComponentSource, ModelWriter
 from foldline.outputs.modelcif import Provenance
+from foldline.outputs.records import WrittenSample, read_journal, read_record
 from foldline.outputs.stereo import stereocentres
 from foldline.structure.atoms import Topology
 from foldline.tensors.results import EmbeddingRows, Samples
@@ -55,21 +56,6 @@ class PredictedJob:
     def __post_init__(self) -> None:
         if not self.name or self.name in (".", "..") or Path(self.name).name != self.name or "\\" in self.name:
             raise InputError(f"the job's name {self.name!r} cannot be used in file names", path="$.name")
-
-
-@dataclass(frozen=True)
-class WrittenSample:
-    """One sample on disk."""
-
-    seed: int
-    sample: int
-    ranking_score: float
-    inverted: list[str] = field(default_factory=list)  # stereocentres, chain:residue:atom
-
-    @property
-    def folder(self) -> str:
-        """Name of the sample's folder."""
-        return f"seed-{self.seed}_sample-{self.sample}"
 
 
 class SampleWriter:
@@ -116,6 +102,7 @@ class SampleWriter:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._kept = {sample.seed for sample in kept} if replaces else set()
         self.remark += f"; seeds kept: {len(self._kept)}" if self._kept else ""
+        self._made: dict[str, int] = {}  # bytes of the files that the journal tells of
         made = self._resumed() if resume else []
         if following.is_dir() and not (replaces and made):
             shutil.rmtree(following)
@@ -160,7 +147,8 @@ class SampleWriter:
         write_atomically(Path(f"{stem}_summary_confidences.json"), [summary])
         self.written.append(record)
         made = [asdict(done) for done in self.written if done.seed not in self._kept]
-        state = {"fingerprint": self.fingerprint, "samples": made}
+        self._made |= self._sizes_of(record)
+        state = {"fingerprint": self.fingerprint, "samples": made, "files": self._made}
         write_atomically(self._journal, [json.dumps(state).encode()])
         return record
 
@@ -225,12 +213,22 @@ class SampleWriter:
         return self.directory if seed in self._kept else self._place
 
     def _resumed(self) -> list[WrittenSample]:
-        """Samples of an interrupted run with this fingerprint whose files are all there."""
-        state = read_object(self._journal)
-        if not self.fingerprint or state.get("fingerprint") != self.fingerprint:
+        """Samples of an interrupted run with this fingerprint whose files are all there, as long as they were."""
+        journal, found = read_journal(self._journal), []
+        if not self.fingerprint or journal.fingerprint != self.fingerprint:
             return []
-        records = [WrittenSample(**sample) for sample in state["samples"]]
-        return [r for r in records if all(Path(f"{self._stem(r)}_{part}").is_file() for part in PARTS)]
+        for record in journal.samples:
+            sizes = self._sizes_of(record)
+            told = {file: size for file, size in journal.sizes.items() if file in sizes}
+            if all(Path(f"{self._stem(record)}_{part}").is_file() for part in PARTS) and sizes == sizes | told:
+                found.append(record)
+                self._made |= sizes
+        return found
+
+    def _sizes_of(self, record: WrittenSample) -> dict[str, int]:
+        """Bytes of the files of a sample that are there, and of its seed's embeddings."""
+        paths = [Path(f"{self._stem(record)}_{part}") for part in PARTS] + [self._embeddings(record.seed)]
+        return {path.relative_to(self._place).as_posix(): path.stat().st_size for path in paths if path.is_file()}
 
 
 def _place(record: WrittenSample) -> dict[str, object]:
@@ -259,11 +257,11 @@ def is_finished(directory: Path, name: str, fingerprint: str) -> bool:
     """Whether a whole result with this fingerprint lies in the folder, or in the store that the folder works for."""
     if not fingerprint:
         return False
-    if read_object(stored_mark(directory, name)).get("fingerprint") == fingerprint:
+    if read_record(stored_mark(directory, name)).get("fingerprint") == fingerprint:
         return True
     if following := next_record(directory, name):
         return following.get("fingerprint") == fingerprint
-    return read_object(record_file(directory, name)).get("fingerprint") == fingerprint and is_whole(directory, name)
+    return read_record(record_file(directory, name)).get("fingerprint") == fingerprint and is_whole(directory, name)
 
 
 def is_whole(directory: Path, name: str) -> bool:
@@ -273,7 +271,7 @@ def is_whole(directory: Path, name: str) -> bool:
 
 def has_result(directory: Path, name: str) -> bool:
     """Whether a result of this job is whole, here or in the store that the folder works for."""
-    return bool(read_object(stored_mark(directory, name))) or is_whole(directory, name)
+    return bool(read_record(stored_mark(directory, name))) or is_whole(directory, name)
 
 
 def damage(directory: Path, name: str) -> str:
@@ -284,7 +282,7 @@ def damage(directory: Path, name: str) -> str:
         return path.stat().st_size if path.is_file() else None
 
     last, table = record_file(directory, name), Path(directory) / f"{name}_ranking_scores.csv"
-    record = read_object(last)
+    record = read_record(last)
     if not record:
         return f"{last.name} {'cannot be read' if last.is_file() else 'is missing'}"
     return damage_among(name, record, size_of, table.read_bytes() if "files" not in record and table.is_file() else b"")
@@ -337,7 +335,7 @@ def next_record(directory: Path, name: str) -> dict:
     Files are put in their place after the old record is removed; those of seeds that it keeps are there all the time.
     """
     directory, following = Path(directory), next_folder(directory, name)
-    record = read_object(record_file(following, name))
+    record = read_record(record_file(following, name))
     begun = not record_file(directory, name).is_file()
     kept = tuple(f"seed-{seed}_" for seed in record.get("kept_seeds", ()))
 
@@ -351,7 +349,7 @@ def next_record(directory: Path, name: str) -> dict:
 
 def record_of(directory: Path, name: str) -> dict:
     """The record of a job's result, here or in the store, {} where there is none."""
-    return read_object(record_file(directory, name)) or read_object(stored_mark(directory, name))
+    return read_record(record_file(directory, name)) or read_record(stored_mark(directory, name))
 
 
 def is_of_result(name: str, file: str) -> bool:
@@ -427,12 +425,12 @@ def _remark(directory: Path, name: str, fingerprint: str) -> str:
     """What is to be said of the result that a new run finds."""
     last, again = record_file(directory, name), "the job is predicted again"
     if last.is_file():
-        fault, is_same = damage(directory, name), read_object(last).get("fingerprint", fingerprint) == fingerprint
+        fault, is_same = damage(directory, name), read_record(last).get("fingerprint", fingerprint) == fingerprint
         if fault and is_same:
             return f"its result is damaged ({fault}): {again}"
         made = datetime.fromtimestamp(last.stat().st_mtime)
         return f"replaces the result of {made:%Y-%m-%d %H:%M}, which stays until the new one is whole"
-    if read_object(stored_mark(directory, name)):
+    if read_record(stored_mark(directory, name)):
         return "replaces the result that is in the store, which stays until the new one is whole"
     if (Path(directory) / f"{name}_data.json").is_file() and not progress_file(directory, name).is_file():
         return f"its result is damaged ({last.name} is missing): {again}"
@@ -480,12 +478,3 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_COPY_BYTES):
             yield piece
-
-
-def read_object(path: Path) -> dict:
-    """A JSON object, {} where there is none."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -24,7 +24,6 @@ from foldline.outputs.layout import (
     is_of_result,
     is_whole,
     progress_file,
-    read_object,
     record_file,
     remove_result,
     settle,
@@ -32,6 +31,7 @@ from foldline.outputs.layout import (
     write_atomically,
 )
 from foldline.outputs.locks import job_lock
+from foldline.outputs.records import WrittenSample, is_record, journal_of, read_journal, read_record
 from foldline.outputs.workplace import Workplace
 from foldline.remote import RemoteError
 
@@ -79,10 +79,12 @@ class StoredResults:
         faults = self._pool.map(lambda name: self._bring(name, is_there=name in known), names)
         return {name: fault for name, fault in zip(names, faults, strict=True) if fault}
 
-    def url_if_away(self, name: str) -> str | None:
-        """The URL of a job whose result is in the store and not here."""
+    def url_if_away(self, name: str, fingerprint: str = "", *, is_made: bool = True) -> str | None:
+        """The URL of a job's result where `carry`, told the same, finds it there and takes nothing from here."""
         directory = self.folder / name
-        return None if is_whole(directory, name) else self.url_of(name)
+        stays = not is_made and _is_meant(read_record(stored_mark(directory, name)), fingerprint)
+        here = not stays and _is_meant(read_record(record_file(directory, name)), fingerprint)
+        return None if here and is_whole(directory, name) else self.url_of(name)
 
     def carry(self, name: str, fingerprint: str = "", *, is_made: bool = True) -> None:
         """Put a job's result into the store, and remove it here.
@@ -95,15 +97,15 @@ class StoredResults:
         directory = self.folder / name
 
         def is_meant(record: dict) -> bool:
-            return bool(record) and fingerprint in ("", record.get("fingerprint"))
+            return _is_meant(record, fingerprint)
 
         with self._alone(name):
             settle(directory, name)
-            if not is_made and is_meant(read_object(stored_mark(directory, name))):
+            if not is_made and is_meant(read_record(stored_mark(directory, name))):
                 remove_result(directory, name)
                 return
-            if not (is_meant(read_object(record_file(directory, name))) and is_whole(directory, name)):
-                if is_meant(read_object(stored_mark(directory, name))):
+            if not (is_meant(read_record(record_file(directory, name))) and is_whole(directory, name)):
+                if is_meant(read_record(stored_mark(directory, name))):
                     return
                 raise RemoteError(f"the result in {directory} was replaced or removed meanwhile: run again")
             record = record_file(directory, name).read_bytes()
@@ -119,13 +121,13 @@ class StoredResults:
         A whole result that is there stays until the new one is whole too.
         """
         directory = self.folder / name
-        progress = read_object(progress_file(directory, name))
-        if not progress:
+        journal = read_journal(progress_file(directory, name))
+        if not journal.samples:
             return
-        text = json.dumps(progress).encode()
-        if name not in self._sent and not self._has_room(name, progress.get("fingerprint")):
+        text = progress_file(directory, name).read_bytes()
+        if name not in self._sent and not self._has_room(name, journal.fingerprint):
             return
-        samples = [f"{stem}_{part}" for stem in _stems(name, progress) for part in PARTS]
+        samples = [f"{stem}_{part}" for stem in _stems(name, journal.samples) for part in PARTS]
         arrays = [path.relative_to(directory).as_posix() for path in directory.glob("seed-*_embeddings/*.npz")]
         self._put(name, samples + arrays)
         remote.write(text, f"{self.url_of(name)}/{progress_file(directory, name).name}")
@@ -188,8 +190,8 @@ class StoredResults:
         journal = progress_file(self.folder / name, name)
         content = remote.content(f"{self.url_of(name)}/{journal.name}") or b""
         try:
-            stems = _stems(name, json.loads(content))
-        except (ValueError, TypeError, KeyError):
+            stems = _stems(name, journal_of(json.loads(content)).samples)
+        except ValueError:
             return
         wanted = [f"{stem}_{part}" for stem in stems for part in PARTS]
         wanted += [file for file in there if file.endswith("_embeddings.npz")]
@@ -213,6 +215,7 @@ class StoredResults:
         there, last = remote.files(self.url_of(name)), record_file(directory, name).name
         if last in there:
             remote.remove(f"{self.url_of(name)}/{last}")
+        self._sent.get(name, {}).pop(last, None)
         for folder in {"", *(f"/{file.rpartition('/')[0]}" for file in here if "/" in file)}:
             remote.sweep(f"{self.url_of(name)}{folder}")
         self._put(name, [file for file in here if "/" in file], there)
@@ -264,17 +267,23 @@ class StoredResults:
             lock.release()
 
 
+def _is_meant(record: dict, fingerprint: str) -> bool:
+    """Whether a record is of a result with this fingerprint, "" being any."""
+    return bool(record) and fingerprint in ("", record.get("fingerprint"))
+
+
 def _fault(name: str, record: bytes, there: dict[str, int]) -> str:
     """What is wrong with a result in the store; where stores tell no sizes, only that files are there counts."""
     try:
         about = json.loads(record)
+        if not is_record(about):
+            raise TypeError(about)
         sizes = there if any(there.values()) else there | about.get("files", {})
         return damage_among(name, about, lambda file: sizes[file] if file in there else None)
     except (ValueError, TypeError, AttributeError):
         return f"{name}_run.json cannot be read"
 
 
-def _stems(name: str, progress: dict) -> list[str]:
+def _stems(name: str, samples: Iterable[WrittenSample]) -> list[str]:
     """What the names of a job's finished samples begin with."""
-    folders = [f"seed-{int(sample['seed'])}_sample-{int(sample['sample'])}" for sample in progress["samples"]]
-    return [f"{folder}/{name}_{folder}" for folder in folders]
+    return [f"{sample.folder}/{name}_{sample.folder}" for sample in samples]

@@ -22,12 +22,12 @@ from foldline.outputs.layout import (
     next_folder,
     next_record,
     progress_file,
-    read_object,
     record_file,
     stored_mark,
     write_atomically,
 )
 from foldline.outputs.locks import HIDDEN
+from foldline.outputs.records import read_object, read_record
 
 _ABOUT, _USERS = "place.json", "users"
 
@@ -118,8 +118,8 @@ def _looked_at(folder: Path) -> Left:
 
 def _is_here(directory: Path) -> bool:
     """Whether a job's folder has a result that is not the one in the store."""
-    record = read_object(record_file(directory, directory.name))
-    return bool(record) and record != read_object(stored_mark(directory, directory.name))
+    record = read_record(record_file(directory, directory.name))
+    return bool(record) and record != read_record(stored_mark(directory, directory.name))
 
 
 def _is_begun(directory: Path) -> bool:

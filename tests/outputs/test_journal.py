@@ -179,6 +179,35 @@ def test_faults_of_files_are_forgotten_when_the_files_are_read_anew(journal: Jou
     assert [line["source"] for line in lines(journal.out / FAILED)] == ["two.json"]
 
 
+def test_a_failure_of_a_job_whose_record_cannot_be_read_is_listed(journal: Journal) -> None:
+    """A folder lies in its place, say."""
+    finish(journal, "a")
+    (journal.out / "a" / "a_run.json").unlink()
+    (journal.out / "a" / "a_run.json").mkdir()
+    fail(journal, "a")
+    assert [line["directory"] for line in lines(journal.out / FAILED)] == ["a"] and not lines(journal.out / RESULTS)
+
+
+@pytest.mark.parametrize("odd", [3, [], {}, [3]], ids=repr)
+def test_lines_that_are_something_else_are_left_out(journal: Journal, odd: object) -> None:
+    finish(journal, "a")
+    fail(journal, "b")
+    journal.close()
+    for name in (RESULTS, FAILED):
+        (line,) = lines(journal.out / name)
+        added = [json.dumps(line | {key: odd}) + "\n" for key in ("job", "directory", "source", "fingerprint")]
+        with (journal.out / name).open("a") as file:
+            file.writelines(added)
+    (journal.out / RETRY).write_text(json.dumps([{"name": odd}, odd, json.loads(job_json("the b"))]))
+    again = Journal(journal.out)
+    again.begin(["x"])
+    finish(again, "c")
+    again.close()
+    assert [line["directory"] for line in lines(journal.out / RESULTS)] == ["a", "c"]
+    assert [line["directory"] for line in lines(journal.out / FAILED)] == ["b"]
+    assert [job["name"] for job in json.loads((journal.out / RETRY).read_text())] == ["the b"]
+
+
 def test_half_a_line_is_cut_off(journal: Journal) -> None:
     finish(journal, "a")
     finish(journal, "b")

@@ -20,11 +20,15 @@ from killed import contents, files, killed_at
 from foldline.errors import InputError, NonFiniteOutput
 from foldline.outputs.claims import Claim, Claims
 from foldline.outputs.journal import Journal, unlist
+from foldline.outputs.kept import kept_samples
 from foldline.outputs.layout import (
     PredictedJob,
     SampleWriter,
     damage,
     is_finished,
+    progress_file,
+    record_file,
+    record_of,
     remove_result,
     tidy,
     write_atomically,
@@ -189,6 +193,59 @@ def test_sample_with_a_missing_file_is_not_resumed(
     (tmp_path / "seed-1_sample-1" / f"{small.name}_seed-1_sample-1_confidences.json").unlink()
     again = SampleWriter(tmp_path, small, fingerprint="f")
     assert again.is_written(1, 0) and not again.is_written(1, 1)
+
+
+@pytest.mark.parametrize(
+    "file", ["seed-1_sample-1/{}_seed-1_sample-1_model.cif", "seed-1_embeddings/{}_seed-1_embeddings.npz"]
+)
+def test_what_is_cut_short_is_not_resumed(
+    file: str, small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
+) -> None:
+    """Else the result would be whole with half a file in it."""
+    samples = random_samples(small.topology, 1, 2)
+    writer = SampleWriter(tmp_path, small, fingerprint="f")
+    writer.write_embeddings(1, _embeddings(samples))
+    writer.write(samples)
+    assert SampleWriter(tmp_path, small, fingerprint="f").has_seed(1, 2, embeddings=True)
+    path = tmp_path / file.format(small.name)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    again = SampleWriter(tmp_path, small, fingerprint="f")
+    assert not again.has_seed(1, 2) and again.is_written(1, 0) == ("sample" in file)
+    again.write_embeddings(1, _embeddings(samples))
+    again.write(samples)
+    assert path.read_bytes() == whole and again.has_seed(1, 2, embeddings=True)
+
+
+ODD = (None, 3, "x", [], [3], {"a": []}, [{}], [{"seed": 1}])
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_journals_and_records_that_are_something_else(
+    odd: object, small: PredictedJob, random_samples: RandomSamples, tmp_path: Path
+) -> None:
+    """They count as none, in a job that is half done and in one that is done."""
+    samples = random_samples(small.topology, 1, 1)
+    SampleWriter(tmp_path, small, fingerprint="f", seedless="s").write(samples)
+    journal, record = progress_file(tmp_path, small.name), record_file(tmp_path, small.name)
+    said = json.loads(journal.read_text())
+    for key in ("samples", "files", "fingerprint"):
+        journal.write_text(json.dumps(said | {key: odd}))
+        again = SampleWriter(tmp_path, small, fingerprint="f", seedless="s")
+        assert again.written == [] and files(tmp_path) == set()
+        again.write(samples)
+    again.finish([b"{}"], {})
+    whole = json.loads(record.read_text())
+    for key in ("files", "fingerprint", "stereocentres", "best", "kept_seeds", "seedless_fingerprint"):
+        record.write_text(json.dumps(whole | {key: odd}))
+        kept = kept_samples(tmp_path, small.name, "s", [1])
+        assert [sample.seed for sample in kept] in ([], [1]) and record_of(tmp_path, small.name) in (
+            {},
+            whole | {key: odd},
+        )
+        finished = is_finished(tmp_path, small.name, "f")
+        assert finished == (isinstance(odd, type(whole[key])) and key not in ("files", "fingerprint"))
+    SampleWriter(tmp_path, small, fingerprint="f", seedless="s")
 
 
 def test_another_run_replaces_the_result_and_nothing_else(

@@ -204,6 +204,37 @@ def test_halves_are_not_mixed(store: StoredResults, memory: Any, tmp_path: Path)
         assert len(remote.files(f"{URL}/j")) == 7, "those of the same options stay"
 
 
+def test_a_result_that_is_carried_twice_has_its_record(store: StoredResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first time, all is in the store when this machine's disk fails."""
+    write_whole(store.folder / "j", "f")
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored, "write_atomically", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            store.carry("j", "f")
+    store.carry("j", "f")
+    assert record("j")["fingerprint"] == "f" and is_finished(store.folder / "j", "j", "f")
+
+
+def test_where_a_result_is_that_carry_leaves(store: StoredResults) -> None:
+    """Another machine may have put one there while an older one of other options is kept here."""
+    folder = store.folder / "j"
+    write_whole(folder, "old")
+    assert store.url_if_away("j", "old") is None and store.url_if_away("j", "new") == f"{URL}/j"
+    write_whole(store.folder / "k", "new")
+    store.carry("k", "new")
+    (store.folder / "k" / ".k_stored.json").rename(folder / ".j_stored.json")
+    assert store.url_if_away("j", "new", is_made=False) == f"{URL}/j"
+    assert store.url_if_away("j", "old", is_made=False) is None
+    remove_result(folder, "j")
+    write_whole(folder, "new")
+    assert store.url_if_away("j", "new", is_made=True) is None, "it is made anew, and goes"
+    assert store.url_if_away("j", "new", is_made=False) == f"{URL}/j", "that in the store stays"
+
+
 def test_a_whole_result_stays_until_the_next_is_whole(store: StoredResults) -> None:
     write_whole(store.folder / "j", "one")
     store.carry("j", "one")
