@@ -12,7 +12,8 @@ from foldline.engine.plan import Plan
 from foldline.engine.runner import Run, advance
 from foldline.errors import DoesNotFit
 
-_CPU_ALLOCATOR = "can't allocate memory"
+# of the CPU's allocator; of a GPU's driver, past the allocator; of a library that found none left for its workspace
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Rung(NamedTuple):
@@ -42,10 +43,10 @@ class Rung(NamedTuple):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error is an allocator's: a device's, or the host's own."""
+    """Whether an error is that of an allocator, a device's or the host's own, or of a library that asked one."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def run_lanes(

@@ -143,14 +143,15 @@ class Batch:
         """The same with an axis of lanes and a mask everywhere, and `n_slot` template slots; new ones count 0 times."""
         lanes, n_atom = self.n_lane, self.atoms.ref_pos.shape[-2]
         device = self.restype.device
-        token = self.token_mask if self.token_mask is not None else torch.ones(self.n_token, dtype=torch.bool)
-        atom = self.atoms.mask if self.atoms.mask is not None else torch.ones(n_atom, dtype=torch.bool)
+        token, atom = self.token_mask, self.atoms.mask
         spare = [self.templates[0]._replace(count=0)] * (n_slot - len(self.templates)) if self.templates else []
-        slots = [t._replace(count=torch.as_tensor(t.count, device=device)) for t in (*self.templates, *spare)]
+        slots = [t._replace(count=on_device(torch.tensor(t.count), device)) for t in (*self.templates, *spare)]
         masked = replace(
             self,
-            token_mask=token.to(device),
-            atoms=self.atoms._replace(mask=atom.to(device)),
+            token_mask=token if token is not None else torch.ones(self.n_token, dtype=torch.bool, device=device),
+            atoms=self.atoms._replace(
+                mask=atom if atom is not None else torch.ones(n_atom, dtype=torch.bool, device=device)
+            ),
             templates=slots,
         )
         return masked._changed(lambda x, axes: x if x.dim() > axes else x.expand(lanes, *x.shape))

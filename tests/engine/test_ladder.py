@@ -257,6 +257,17 @@ def test_other_errors_are_not_taken_for_memory(network: Network, monkeypatch: py
     assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access")) and not out_of_memory(OSError())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_memory_that_a_driver_or_a_library_lacks(words: str) -> None:
+    assert out_of_memory(RuntimeError(words))
+
+
 def test_a_step_down_is_recorded_as_plain_values(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 

@@ -1,5 +1,6 @@
 """What a device would wait for, hold and be sent: on a pretended one, which forbids and notes more than a real one."""
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from other_jobs import assert_same_samples
 from pretend_gpu import Gpu, OnGpu, pretend_gpu
 from tiny_features import tiny_features
 
@@ -15,7 +17,9 @@ from foldline.engine import Engine
 from foldline.engine.group import Lane
 from foldline.engine.ladder import Rung, run_lanes
 from foldline.engine.plan import Plan, plan
+from foldline.engine.record import available_bytes
 from foldline.engine.runner import Results
+from foldline.inputs import jobs_from_json
 from foldline.models.batch import on_device
 from foldline.sampler import Draws
 
@@ -128,3 +132,25 @@ def test_nothing_stays_on_the_device(checkpoint: Path, gpu: Gpu) -> None:
     assert gpu.now > 0 and result.samples.coordinates.any()
     del engine
     assert gpu.now == 0
+
+
+def test_a_queue_whose_jobs_share_passes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Features made, padded, sent, predicted together and written: what the CPU gives for each job alone."""
+    jobs = []
+    for name, sequence in (("five", "GKWVY"), ("long", "MKWVTFISLAARMKWVT"), ("nine", "MKWVTFISL")):
+        text = {"dialect": "alphafold3", "version": 1, "name": name, "modelSeeds": [1, 2]}
+        jobs += jobs_from_json(json.dumps(text | {"sequences": [{"protein": {"id": "A", "sequence": sequence}}]}))[0]
+    settings = {"dtype": "fp32", "msa": "none", "save_embeddings": True, "samples": 1}
+    alone = {p.job_name: p for p in an_engine(checkpoint, device="cpu", **settings).predict(jobs)}
+    with pretend_gpu(monkeypatch) as gpu:
+        engine = an_engine(checkpoint, buckets=(12, 32), workers=0, **settings)
+        for found in engine.predict(jobs, out=tmp_path):
+            assert found.error is None and found.plan is not None
+            assert (found.plan.job_batch, found.plan.bucket[0]) == ((1, 32) if found.job_name == "long" else (2, 12))
+            assert (tmp_path / found.job_name / f"{found.job_name}_run.json").is_file()
+        for found in engine.predict(jobs):
+            for mine, other in zip(found.samples, alone[found.job_name].samples, strict=True):
+                assert_same_samples(mine, other)
+        assert not [wait for wait in gpu.waits if "to the device" in wait and "load_parameters" not in wait], gpu.waits
+        memory = available_bytes(engine.device)
+        assert gpu.memory * 0.94 - gpu.now < memory < gpu.memory

@@ -91,7 +91,7 @@ class Gpu:
     def is_locked(self, x: Tensor) -> bool:
         """Whether copies from and to this host memory can go on beside other work."""
         start = x.untyped_storage().data_ptr()
-        return any(first <= start < first + size for first, size in self.locked.items())
+        return not x.nbytes or any(first <= start < first + size for first, size in self.locked.items())
 
     def lock(self, address: int, size: int) -> int:
         self.locked[address] = size
