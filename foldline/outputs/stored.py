@@ -6,8 +6,8 @@ the layout and `foldline.remote`; no engine, and not how a run is shown.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -235,10 +235,19 @@ class StoredResults:
                 remote.write(path, f"{self.url_of(name)}/{file}")
                 sent[file] = state
 
-        list(self._pool.map(put, files))
+        self._each(put, files)
 
     def _remove(self, name: str, files: Iterable[str]) -> None:
-        list(self._pool.map(lambda file: remote.remove(f"{self.url_of(name)}/{file}"), files))
+        self._each(lambda file: remote.remove(f"{self.url_of(name)}/{file}"), files)
+
+    def _each(self, call: Callable[[str], None], files: Iterable[str]) -> None:
+        """Do something to some files until it fails for one; nothing of it is under way any more when this ends."""
+        done, left = wait([self._pool.submit(call, file) for file in files], return_when=FIRST_EXCEPTION)
+        for each in left:
+            each.cancel()
+        wait(left)
+        for each in done:
+            each.result()
 
     def _has_room(self, name: str, fingerprint: object) -> bool:
         """Whether the store has no whole result of a job; half a one goes if that is of other input or options."""

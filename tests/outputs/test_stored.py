@@ -219,6 +219,29 @@ def test_a_result_that_is_carried_twice_has_its_record(store: StoredResults, mon
     assert record("j")["fingerprint"] == "f" and is_finished(store.folder / "j", "j", "f")
 
 
+def test_what_fails_leaves_nothing_under_way(store: StoredResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is still being removed would be missing from what the next attempt has put there."""
+    write_half(store.folder / "j", "old", (1, 2))
+    store.carry_samples("j")
+    remove_result(store.folder / "j", "j")
+    write_half(store.folder / "j", "new", (3,))
+    ended: list[str] = []
+
+    def slow(url: str) -> None:
+        if url.endswith("_model.cif"):
+            raise RemoteError("away")
+        time.sleep(0.05)
+        ended.append(url)
+
+    with StoredResults(URL, store.folder.parent) as other:
+        monkeypatch.setattr(remote, "remove", slow)
+        with pytest.raises(RemoteError, match="away"):
+            other.carry_samples("j")
+        count = len(ended)
+        time.sleep(0.15)
+        assert len(ended) == count > 1
+
+
 def test_where_a_result_is_that_carry_leaves(store: StoredResults) -> None:
     """Another machine may have put one there while an older one of other options is kept here."""
     folder = store.folder / "j"
