@@ -247,7 +247,8 @@ def _parsed(line: bytes) -> dict:
     if not isinstance(value, dict) or not {"job", "directory"} <= value.keys():
         return {}
     words = (value["job"], value["directory"], value.get("source"), value.get("fingerprint"))
-    return value if all(word is None or isinstance(word, str) for word in words) else {}
+    has_words = all(word is None or isinstance(word, str) for word in words)
+    return value if has_words and (value["job"] is None) == (value["directory"] is None) else {}
 
 
 def _listed(path: Path) -> list[dict]:

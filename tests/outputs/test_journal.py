@@ -188,14 +188,15 @@ def test_a_failure_of_a_job_whose_record_cannot_be_read_is_listed(journal: Journ
     assert [line["directory"] for line in lines(journal.out / FAILED)] == ["a"] and not lines(journal.out / RESULTS)
 
 
-@pytest.mark.parametrize("odd", [3, [], {}, [3]], ids=repr)
+@pytest.mark.parametrize("odd", [3, [], {}, [3], None], ids=repr)
 def test_lines_that_are_something_else_are_left_out(journal: Journal, odd: object) -> None:
     finish(journal, "a")
     fail(journal, "b")
     journal.close()
     for name in (RESULTS, FAILED):
         (line,) = lines(journal.out / name)
-        added = [json.dumps(line | {key: odd}) + "\n" for key in ("job", "directory", "source", "fingerprint")]
+        added = [json.dumps(line | {key: odd}) + "\n" for key in ("job", "directory")]
+        added += [json.dumps(line | {key: odd}) + "\n" for key in ("source", "fingerprint") if odd is not None]
         with (journal.out / name).open("a") as file:
             file.writelines(added)
     (journal.out / RETRY).write_text(json.dumps([{"name": odd}, odd, json.loads(job_json("the b"))]))

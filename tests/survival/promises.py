@@ -107,7 +107,7 @@ def _as_said(
                 after.held[wish.slug].get("place") == result.fingerprint, f"{wish.slug} is done and not there: {line}"
             )
             if not hurt:
-                _clean(chaos, before, after, wish, line, more)
+                _clean(chaos, before, after, wish, came, more)
                 chaos.touched.discard(wish.slug)
         elif line is not None:
             _expected(chaos, wish, line["error"], hurt, network)
@@ -138,21 +138,22 @@ def _expected(chaos: "Chaos", wish: Wish, error: dict, hurt: bool, network: Netw
     require(error["code"] != "not_written" or chaos.place.root.name in error["message"], f"no path: {error['message']}")
 
 
-def _clean(chaos: "Chaos", before: Look, after: Look, wish: Wish, line: dict, more: list[str]) -> None:
+def _clean(chaos: "Chaos", before: Look, after: Look, wish: Wish, came: Came, more: list[str]) -> None:
     """What a run in which nothing went wrong leaves of a job, and what it did not do again."""
     folder, fingerprint = wish.slug, chaos.references.of(wish).fingerprint
     hidden = [name for name in after.of(folder) if any(part.startswith(".") for part in Path(name).parts)]
     hidden = [name for name in hidden if f"{folder}/{name}" not in chaos.foreign]
     require(not hidden, f"{folder}: left behind {hidden}")
     if "--report" in more:
-        require(f"{folder}/{folder}_report.html" in after.files, f"{folder} has no report")
+        told = [each for each in came.said if each["event"] == "report" and each["job"] == wish.name]
+        require(f"{folder}/{folder}_report.html" in after.files, f"{folder} has no report: {told}")
     if "--overwrite" in more or folder in chaos.touched:
         return
     features = chaos.references.of(wish).features
     ran = sorted({seed for word, seed in chaos.replay.ran if word == features})
     was = before.held[folder]
     if fingerprint in (was.get("place"), was.get("out next")):
-        require(line["skipped"] and not ran, f"{folder} was there and is run again: {ran}")
+        require(came.jobs[wish.name]["skipped"] and not ran, f"{folder} was there and is run again: {ran}")
     require(not _done_seeds(chaos, before, wish) & set(ran), f"{folder}: finished seeds are run again: {ran}")
 
 

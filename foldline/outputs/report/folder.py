@@ -116,7 +116,7 @@ def _ranking(path: Path) -> tuple[WrittenSample, ...]:
 
 
 def _check_samples(found: ResultFolder) -> None:
-    """Whether the samples of the ranking table and the folders on disk are the same."""
+    """Whether the samples of the ranking table and those on disk are the same; other files there are somebody's own."""
     missing = [str(path) for s in found.samples for part in PARTS if not (path := found.of(s, part)).is_file()]
     if missing:
         raise InputError(
@@ -124,8 +124,10 @@ def _check_samples(found: ResultFolder) -> None:
             f" ({listed(missing, 3)}): run foldline predict again"
         )
     ranked = {sample.folder for sample in found.samples}
-    more = sorted(path.name for path in found.directory.glob("seed-*_sample-*") if path.is_dir())
-    more = [name for name in more if name not in ranked]
+    others = {
+        path.parent.name for part in PARTS for path in found.directory.glob(f"seed-*_sample-*/{found.name}_*_{part}")
+    }
+    more = sorted(others - ranked)
     if more:
         raise InputError(
             f"{found.directory} disagrees with itself: {listed(more)} {'is' if len(more) == 1 else 'are'} not in its"

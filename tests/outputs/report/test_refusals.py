@@ -138,6 +138,13 @@ def test_refused(result: Any, case: str) -> None:
     assert before == {path: path.read_bytes() for path in result.folder.rglob("*") if path.is_file()}
 
 
+def test_somebodys_file_in_the_folder_of_a_sample_that_went(result: Any) -> None:
+    other = result.folder / "seed-9_sample-0"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    assert write_report(result.folder).is_file() and (other / "notes.txt").is_file()
+
+
 def test_an_older_report_stays_whole(result: Any) -> None:
     path = write_report(result.folder)
     old = path.read_bytes()
