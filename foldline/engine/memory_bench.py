@@ -94,6 +94,11 @@ class _WithoutValues(LiveBytes):
             return torch.empty((), dtype=dtype).expand(args[0])
         if packet in self.MOVES and args[0].device.type == DEVICE and self.HOST in (*args, *kwargs.values()):
             return torch.empty((), dtype=dtype or args[0].dtype).expand(args[0].shape)
+        if packet is not torch.ops.aten.scaled_dot_product_attention:
+            with self:  # what an operation is made of, such as the copies of a product
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
         return func(*args, **kwargs)
 
     def size(self, x: Tensor) -> int:

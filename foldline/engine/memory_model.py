@@ -271,9 +271,9 @@ class _Model:
         """Pair conditioning from the trunk's z; atom conditions; and, where they are kept, all attention biases."""
         spec, lanes, item = self.spec, self.drawn, self.diff
         q = self._block(self.p.rows.point, lanes)
-        cast = int(self.trunk != item or self.p.park_pair)
+        # the rows' positions, both beside each other, normed, and the result; the last of them stay
         transition = 3 * spec.c_z * q.last + self._transition(spec.c_z, 2, lanes * self.n**2)
-        rows = max(q.most(6 + cast, 3) * spec.c_z, transition)
+        rows = max(6 * spec.c_z * q.full, transition)
         atoms = self._atom_conditions(lanes, spec.n_atom_encoder + spec.n_atom_decoder, item, spec.c_z)
         making = sum(atoms[:1]) + max(atoms[1:])
         biases = (
@@ -340,7 +340,9 @@ class _Model:
         pairs = lanes * self.n**2
         r = self._block(self.p.rows.pair, lanes)
         alone = self._block(self.p.rows.pair, 1)
-        multiplication = pairs * c.operand + (c.pair + 3 * c.operand) * r.full
+        # the gated projection of several lanes is a view that a product copies
+        projected = 3 if lanes == 1 else 4
+        multiplication = pairs * c.operand + (c.pair + projected * c.operand) * r.full
         attention = pairs * c.heads + max(c.pair + 4 * c.attention, 6 * c.attention) * alone.full
         return max(multiplication, attention, self._transition(c.pair, c.transition, pairs)) * item
 
@@ -358,13 +360,17 @@ class _Model:
         Window pairs are made in blocks; with a trunk, the pair conditioning is gathered for them (c_z).
         """
         spec = self.spec
-        pairs = N_QUERY * N_KEY
-        w = min(max(1, self.p.rows.point * 8 // (pairs * lanes)), self.windows) * pairs * lanes
-        biases = n_block * lanes * self.windows * pairs * spec.n_head_atom * item
+        pairs = N_QUERY * N_KEY * lanes
+        w = Block.of(self.windows, pairs, self.p.rows.point * 8)
+        biases = n_block * pairs * self.windows * spec.n_head_atom * item
+        channels = spec.c_atompair * item
         gathered = (2 * c_z + spec.c_atompair) * item + 5 * FLOAT
-        layers = 4 * spec.c_atompair * item + 6 * FLOAT
+        layers = 4 * channels + 6 * FLOAT
         atom = lanes * self.a * spec.c_atom * item
-        return biases, 4 * atom + max(gathered, layers) * w, (8 * n_block + 1) * atom
+        conditions = (8 * n_block + 1) * atom
+        made = 4 * atom + w.most(max(gathered, layers), channels)
+        # the pairs of the last block are still there when the conditions are made
+        return biases, max(made, conditions + atom + channels * w.last), conditions
 
 
 class _Widths(NamedTuple):

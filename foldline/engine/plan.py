@@ -113,7 +113,8 @@ def plan(
         chosen = leaner
     for name in MOST_COSTLY:
         before = estimate(replace(chosen, **{name: getattr(rich, name)}))
-        if before.peak_bytes <= memory_bytes:
+        rests = before.park_template or before.park_pair
+        if before.peak_bytes <= memory_bytes and not (rests and before.seed_group > 1):
             chosen = before
     return chosen
 
