@@ -196,14 +196,15 @@ class Queue:
             self._attempt(runs)
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
             for run in runs:
-                self._alone(run, error)
+                self._alone(run, error, len(runs))
         speed.add(sum(run.error is None for run in runs), start, time.perf_counter(), self.after.waited - waited)
 
-    def _alone(self, run: JobRun, error: Exception) -> None:
-        """What is left of a job after an error in a round; that of a job that was alone, or is again, is its own."""
-        if run.plan is None or run.plan.job_batch == 1 or run.error is not None:
+    def _alone(self, run: JobRun, error: Exception, n_run: int) -> None:
+        """What is left of a job after an error in a round of `n_run`; that of a job that was alone is its own."""
+        if n_run == 1 or run.error is not None:
             run.fail(error)
         elif run.missing_seeds:
+            run.handed.clear()  # seeds that are not finished start anew
             try:
                 self._attempt([run])
             except Exception as own:  # noqa: BLE001 - as above
