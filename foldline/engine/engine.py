@@ -246,7 +246,7 @@ class Engine:
             fingerprint=prepared.fingerprint,
             seedless=prepared.seedless,
             kept=kept_samples(directory, prepared.name, prepared.seedless, seeds),
-            resume=not self.config.overwrite,
+            seeds=seeds,
             before_swap=lambda: unlist(directory.parent, prepared.name),
         )
 

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -62,8 +62,9 @@ class SampleWriter:
     """Writes a job's samples as they come and its top-level files at the end.
 
     With a `fingerprint` (a hash of all that decides the result), samples that an interrupted run with the same
-    fingerprint finished are kept and listed in `written`; unfinished ones of any other run of this job are removed. A
-    result that is there stays until `finish` has made the new one whole.
+    fingerprint finished are kept and listed in `written`, and those of wanted seeds that one with other seeds finished;
+    what any other run of this job has begun is removed. A result that is there stays until `finish` has made the new
+    one whole.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class SampleWriter:
         fingerprint: str = "",
         seedless: str = "",
         kept: Sequence[WrittenSample] = (),
-        resume: bool = True,
+        seeds: Collection[int] | None = None,
         before_swap: Callable[[], None] = lambda: None,
     ) -> None:
         """Look at what is there.
@@ -83,9 +84,9 @@ class SampleWriter:
             directory: the job's own folder; it is made when it does not exist.
             job: what the files say besides numbers.
             fingerprint: hash of all that decides the result.
-            seedless: the same of all but the seeds, for `outputs.kept`.
+            seedless: the same of all but the seeds, for `outputs.kept` and runs with other seeds.
             kept: samples of whole seeds that stay where they are, in the result that is there.
-            resume: go on with what an interrupted run has finished.
+            seeds: those of which an interrupted run is gone on with; None: all, of one with this fingerprint alone.
             before_swap: called before an old result goes.
         """
         self.directory, self.job, self.fingerprint, self.seedless = Path(directory), job, fingerprint, seedless
@@ -103,7 +104,7 @@ class SampleWriter:
         self._kept = {sample.seed for sample in kept} if replaces else set()
         self.remark += f"; seeds kept: {len(self._kept)}" if self._kept else ""
         self._made: dict[str, int] = {}  # bytes of the files that the journal tells of
-        made = self._resumed() if resume else []
+        made = self._resumed(seeds)
         if following.is_dir() and not (replaces and made):
             shutil.rmtree(following)
         if not replaces and not made:
@@ -148,7 +149,8 @@ class SampleWriter:
         self.written.append(record)
         made = [asdict(done) for done in self.written if done.seed not in self._kept]
         self._made |= self._sizes_of(record)
-        state = {"fingerprint": self.fingerprint, "samples": made, "files": self._made}
+        state = {"fingerprint": self.fingerprint, "seedless_fingerprint": self.seedless}
+        state |= {"samples": made, "files": self._made}
         write_atomically(self._journal, [json.dumps(state).encode()])
         return record
 
@@ -212,17 +214,25 @@ class SampleWriter:
     def _place_of(self, seed: int) -> Path:
         return self.directory if seed in self._kept else self._place
 
-    def _resumed(self) -> list[WrittenSample]:
-        """Samples of an interrupted run with this fingerprint whose files are all there, as long as they were."""
+    def _resumed(self, seeds: Collection[int] | None) -> list[WrittenSample]:
+        """Samples of an interrupted run whose files are all there, as long as they were; others of it go."""
         journal, found = read_journal(self._journal), []
-        if not self.fingerprint or journal.fingerprint != self.fingerprint:
+        is_same = self.fingerprint != "" and journal.fingerprint == self.fingerprint
+        if not is_same and (seeds is None or not self.seedless or journal.seedless != self.seedless):
             return []
         for record in journal.samples:
+            if record.seed in self._kept or (seeds is not None and record.seed not in seeds):
+                continue
             sizes = self._sizes_of(record)
             told = {file: size for file, size in journal.sizes.items() if file in sizes}
             if all(Path(f"{self._stem(record)}_{part}").is_file() for part in PARTS) and sizes == sizes | told:
                 found.append(record)
                 self._made |= sizes
+        if found and not is_same:
+            for path in _files_of_result(self._place, self.job.name):
+                if path != self._journal and path.relative_to(self._place).as_posix() not in self._made:
+                    path.unlink(missing_ok=True)
+            _remove_empty(self._place)
         return found
 
     def _sizes_of(self, record: WrittenSample) -> dict[str, int]:

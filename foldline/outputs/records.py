@@ -50,6 +50,7 @@ class Journal:
     fingerprint: str = ""
     samples: list[WrittenSample] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of their files, where they are told
+    seedless: str = ""  # fingerprint of all but the seeds
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -87,6 +88,6 @@ def journal_of(told: object) -> Journal:
         said: Any = told
         samples = [WrittenSample.told(each) for each in said["samples"]]
         sizes = {str(file): int(size) for file, size in said.get("files", {}).items()}  # older versions tell none
-        return Journal(str(said["fingerprint"]), samples, sizes)
+        return Journal(str(said["fingerprint"]), samples, sizes, str(said.get("seedless_fingerprint", "")))
     except (KeyError, TypeError, ValueError, AttributeError):
         return Journal()

@@ -131,6 +131,34 @@ def test_an_interruption_loses_neither_the_old_result_nor_the_new_samples(
     assert record(two)["kept_seeds"] == [1, 2] and damage(job_folder(two), job_folder(two).name) == ""
 
 
+def test_an_interrupted_job_goes_on_with_other_seeds(engine: Engine, tmp_path: Path, straight: Path) -> None:
+    """What it has of those that are wanted stays, and the rest goes, whether or not there is a result beside it."""
+    out = tmp_path / "out"
+    assert Went(engine, out, 4, 2, 5, stop=lambda e: e.stage == "diffusion" and e.seed == 5).seeds == [4, 2]
+    (job_folder(out) / "seed-4_sample-0" / "notes.txt").write_text("mine")
+    assert Went(engine, out, 1, 2, 3, stop=lambda e: e.stage == "diffusion" and e.seed == 3).seeds == [1]
+    assert Went(engine, out, 3, 2, 1).seeds == [3] and record(out)["kept_seeds"] == []
+    (job_folder(out) / "seed-4_sample-0" / "notes.txt").unlink()
+    (job_folder(out) / "seed-4_sample-0").rmdir()
+    names = {name for name in files(out) if not name.endswith((".csv", "_data.json"))}
+    assert {name: files(out)[name] for name in names} == {name: files(straight)[name] for name in names}
+    assert files(out).keys() == files(straight).keys()
+    assert Went(engine, out, 1, 4, 5, stop=lambda e: e.stage == "diffusion" and e.seed == 5).seeds == [4]
+    assert Went(engine, out, 1, 2, 4).seeds == [] and record(out)["kept_seeds"] == [1, 2]
+    assert {name.split("/")[0][:6] for name in files(out) if "/" in name} == {"seed-1", "seed-2", "seed-4"}
+    assert damage(job_folder(out), job_folder(out).name) == ""
+
+
+def test_a_seed_that_is_kept_and_begun_anew_is_there_once(checkpoint: Path, engine: Engine, two: Path) -> None:
+    """Its run with overwrite was interrupted; the next one does not overwrite."""
+    anew = Engine(checkpoint, config=replace(engine.config, overwrite=True))
+    assert Went(anew, two, 1, 2, 3, stop=lambda e: e.stage == "diffusion" and e.seed == 2).seeds == [1]
+    assert Went(engine, two, 1, 2, 3).seeds == [3]
+    rows = (job_folder(two) / f"{job_folder(two).name}_ranking_scores.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [[seed, sample] for seed in "123" for sample in "01"]
+    assert damage(job_folder(two), job_folder(two).name) == ""
+
+
 @pytest.mark.parametrize("change", [{"steps": 2}, {"samples": 1}, {"overwrite": True}], ids=str)
 def test_other_options_keep_nothing(engine: Engine, checkpoint: Path, two: Path, change: dict[str, object]) -> None:
     other = Engine(checkpoint, config=replace(engine.config, **change))

@@ -285,7 +285,7 @@ def test_a_replacing_run_goes_on_and_another_one_does_not(
     assert not SampleWriter(tmp_path, small, fingerprint="h").is_written(2, 0)
     assert contents(tmp_path) == old, "what was half done with other options is gone"
     SampleWriter(tmp_path, small, fingerprint="g").write(two)
-    assert not SampleWriter(tmp_path, small, fingerprint="g", resume=False).is_written(2, 0)
+    assert not SampleWriter(tmp_path, small, fingerprint="g", seeds=()).is_written(2, 0)
     SampleWriter(tmp_path, small, fingerprint="g").write(two)
     tidy(tmp_path, small.name)
     assert contents(tmp_path) == old, "the old result is what is wanted"

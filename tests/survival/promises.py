@@ -159,7 +159,7 @@ def _clean(chaos: "Chaos", before: Look, after: Look, wish: Wish, came: Came, mo
 
 def _done_seeds(chaos: "Chaos", before: Look, wish: Wish) -> set[int]:
     """Seeds that the job needs not be run for: those of an interrupted run, or of a result with other seeds."""
-    folder, result, done = wish.slug, chaos.references.of(wish), set()
+    folder, done = wish.slug, set()
     if chaos.place.kind != "folder":
         return set()
     here = before.held[folder].get("place")
@@ -172,7 +172,8 @@ def _done_seeds(chaos: "Chaos", before: Look, wish: Wish) -> set[int]:
         if text is None or (start == "") == (here is not None):
             continue
         state = json.loads(text)
-        if state["fingerprint"] != result.fingerprint:
+        known = chaos.references.by_fingerprint.get(state["fingerprint"])
+        if known is None or (known[0].version, known[0].options) != (wish.version, wish.options):
             continue
         made = [(one["seed"], one["sample"]) for one in state["samples"]]
         files = before.of(folder)
