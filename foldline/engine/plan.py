@@ -98,21 +98,23 @@ def plan(
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
-    Down the ladder until every stage fits; then what turns out not to have been needed is taken back. `sizes_before`
-    is of the `Request`.
+    Down the ladder until every stage fits; then what turns out not to have been needed is taken back, rung by rung in
+    the opposite order: what more memory gives back never costs what was given up later. `sizes_before` is of the
+    `Request`.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    rich = richest(sizes, spec, dtype=dtype, device=device, sizes_before=sizes_before)
-    chosen = rich
+    chosen = richest(sizes, spec, dtype=dtype, device=device, sizes_before=sizes_before)
+    given_up: list[tuple[str, object]] = []
     while chosen.peak_bytes > memory_bytes:
         leaner = chosen.smaller()
         if leaner is None:
             raise DoesNotFit(sizes.n_token, chosen.peak_bytes, memory_bytes, _remedy(chosen, memory_bytes, dtype))
+        given_up += [(name, getattr(chosen, name)) for name in KNOBS if getattr(chosen, name) != getattr(leaner, name)]
         chosen = leaner
-    for name in MOST_COSTLY:
-        before = estimate(replace(chosen, **{name: getattr(rich, name)}))
+    for name, value in reversed(given_up):
+        before = estimate(replace(chosen, **{name: value}))
         rests = before.park_template or before.park_pair
         if before.peak_bytes <= memory_bytes and not (rests and before.seed_group > 1):
             chosen = before
@@ -257,8 +259,8 @@ CONCESSIONS: tuple[Callable[[Plan], Plan | None], ...] = (
     _pair_on_host,
     _fewest_rows,
 )
-# in the order in which they are taken back: what costs most time first
-MOST_COSTLY = ("rows", "park_template", "park_pair", "staged_weights", "diffusion_batch", "keep_biases", "seed_batch")
+# what they change
+KNOBS = ("seed_batch", "diffusion_batch", "keep_biases", "rows", "staged_weights", "park_template", "park_pair")
 
 
 def estimate(p: Plan) -> Plan:
