@@ -7,7 +7,7 @@ import numpy as np
 
 CLASH_DISTANCE = 1.1  # Å
 _FAR = 1e9  # Å; an atom beyond this, or at NaN, is nowhere
-_CELL = 1.01 * CLASH_DISTANCE  # wider by more than rounding moves an atom within 50,000 Å
+_CELL = 1.01 * CLASH_DISTANCE  # wider by more than a distance is rounded
 MAX_CLASHES, MAX_SHARE = 100, 0.5
 _PAIRS_AT_ONCE = 500_000
 
@@ -47,7 +47,8 @@ def _running_counts(x: np.ndarray, chain: np.ndarray) -> Iterator[dict[tuple[int
     x, chain = x[somewhere], chain[somewhere]
     if len(x) == 0:
         return
-    cell = np.floor((x - x.min(0)) / _CELL).astype(np.int64) + 1
+    # in float32, one atom far away would move the others by many cells
+    cell = np.floor((x - x.min(0).astype(np.float64)) / _CELL).astype(np.int64) + 1
     span = cell.max(0) + 2
     key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]
     order = np.argsort(key, kind="stable")

@@ -67,6 +67,17 @@ def test_rounding_far_from_the_corner_loses_no_pair() -> None:
     assert clash_counts(x, chain) == by_all_pairs(x, chain) == {(0, 1): 1}
 
 
+@pytest.mark.parametrize("far", [-2e5, -3e7, 9e8])
+def test_one_atom_far_away_hides_no_clash(far: float) -> None:
+    """In float32 the others' distances from it are rounded to several cells."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 200, (400, 3)).astype(np.float32)
+    x[200:] = x[:200] + rng.uniform(-0.6, 0.6, (200, 3)).astype(np.float32)
+    x[7] = far
+    chain = np.repeat([0, 1], 200)
+    assert clash_counts(x, chain) == by_all_pairs(x, chain) and clash_counts(x, chain)[0, 1] > 190
+
+
 def test_large_jobs_are_walked_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x, chain = rng.uniform(0, 8, (600, 3)).astype(np.float32), rng.integers(0, 3, 600)
