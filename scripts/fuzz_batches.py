@@ -191,7 +191,8 @@ class Exhausted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
         """See the class."""
-        if not (func.is_view or torch.Tag.nondeterministic_seeded in func.tags):
+        device = (kwargs or {}).get("device") or next((x.device for x in args if isinstance(x, torch.Tensor)), "cpu")
+        if not func.is_view and torch.device(device).type != "meta":
             self.count += 1
             if any(self.count in fails for fails in self.fails):
                 self.raised += 1
@@ -326,6 +327,7 @@ def compare(case: Case, results: dict[int, SeedResult], count: Counter[str], wor
         else:
             exact = run_seed(network_of(case.kind), *case.of(lane, exact=True))
             limits = {name: 0.01 + FARTHER * value for name, value in distances(wanted, exact).items()}
+            limits["contact_probs"] = max(limits["contact_probs"], 0.2)  # of a few tokens, one decides
             apart, scores = distances(found, exact), min(scores, scores_apart(found, rescored(case, lane, found)))
         for name, value in apart.items():
             plain = low == "float32" and limits[name] in (TOLERANCE, SCORES)

@@ -161,10 +161,10 @@ class Fuzzer:
             return [f"{job.name}: seeds {[s.seed for s in found.samples]}"]
         for mine, theirs in zip(found.samples, wanted.samples, strict=True):
             a, b = SeedResult(mine), SeedResult(theirs)
-            apart = distances(a, b) | {"scores": TOLERANCE * scores_apart(a, b) / SCORES}
-            for name, value in apart.items():
+            for name, value in (distances(a, b) | {"scores": scores_apart(a, b)}).items():
                 self.worst[name] = max(self.worst[name], value)  # type: ignore[assignment]
-            said += [f"{job.name} {mine.seed} {name} {value:.2g}" for name, value in apart.items() if value > TOLERANCE]
+                if value > (TOLERANCE if name == "coordinates" else SCORES):
+                    said.append(f"{job.name} {mine.seed} {name} {value:.2g}")
         return said
 
 
