@@ -162,7 +162,8 @@ def _done_seeds(chaos: "Chaos", before: Look, wish: Wish) -> set[int]:
     folder, done = wish.slug, set()
     if chaos.place.kind != "folder":
         return set()
-    here = before.held[folder].get("place")
+    was = before.held[folder]
+    here = was.get("out next", was.get("place"))  # a new result that is whole takes its place first
     if here is not None:
         other = chaos.references.by_fingerprint[here][0]
         if (other.version, other.options) == (wish.version, wish.options):
