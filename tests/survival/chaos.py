@@ -35,6 +35,7 @@ class Chaos:
         self.touched: set[str] = set()  # folders of jobs in which somebody else changed files
         self.blocked: set[str] = set()  # folders in the way of files
         self.reported: set[tuple[str, str]] = set()
+        self.broken = folder / "broken.json"  # an input that cannot be read, until the last run
         self.count = 0
 
     def run(self, events: int) -> None:
@@ -80,7 +81,7 @@ class Chaos:
         if what == "child":
             fault = self._disk_fault(("kill", "kill", "term"), wishes)
         machine = self._machine()
-        self._note(f"{what} on {machine}: {self._told(wishes)} {' '.join(more)} {fault or network or store or ''}")
+        self._note(f"{what} on {machine}: {self._told(wishes)} {_shown(more)} {fault or network or store or ''}")
         came = self._go(wishes, more, machine, fault, network, store, child=what == "child")
         self.events[-1] += f" -> {came.code}"
         keeps_promises(self, before, self.look(), wishes, came, more, network)
@@ -99,17 +100,17 @@ class Chaos:
         words = self.commands.words(wishes, self.place.url, str(self.place.root / machine), *more)
         self.replay.begin(network)
         if child:
-            return self.commands.child(words, fault)()
+            return replace(self.commands.child(words, fault)(), inputs=tuple(more))
         with on_disk(self.place.root, fault) as disk, self.place.failing(store) as refused:
             came = self.commands.here(words)
-        came.failed = disk.failed or refused[0] > 0
+        came.failed, came.inputs = disk.failed or refused[0] > 0, tuple(more)
         return came
 
     def _pair(self) -> None:
         """Two processes of one machine at the same time; one may be killed."""
         self._unblock()
         wishes, more = self._wishes(self._options()), self._more()
-        self._note(f"pair: {self._told(wishes)} {' '.join(more)}")
+        self._note(f"pair: {self._told(wishes)} {_shown(more)}")
         before, others = self.look(), self._wishes(self.rng.choice((wishes[0].options, self._options())))
         machine, fault = self._machine(), self.rng.choice((None, self._disk_fault(("kill", "term"), wishes)))
         self._note(f"  and {self._told(others)} {fault or ''}")
@@ -137,7 +138,8 @@ class Chaos:
             self.references.of(wish)
         before, machine = self.look(), self._machine()
         self._note(f"the last on {machine}: {self._told(wishes)}")
-        came = self._go(wishes, [], machine)
+        self.broken.write_text(json.dumps([wishes[0].json]))
+        came = self._go(wishes[1:], [str(self.broken)], machine)
         after = self.look()
         keeps_promises(self, before, after, wishes, came, [], None)
         is_as_fresh(self, after, wishes, came, self.place.root / machine)
@@ -250,6 +252,9 @@ class Chaos:
         more += ["--report"] * (rng.random() < 0.1)
         more += ["--on-error", "stop"] if rng.random() < 0.1 else []
         more += ["--seed-batch", rng.choice(("1", "auto"))]
+        if rng.random() < 0.1:
+            self.broken.write_text("{")
+            more += [str(self.broken)]
         return more
 
     def _machine(self) -> str:
@@ -310,3 +315,7 @@ class Chaos:
                 return ""
             raise Broken(str(error)) from error
         return str(record["fingerprint"])
+
+
+def _shown(more: list[str]) -> str:
+    return " ".join(word.rpartition("/")[2] for word in more)

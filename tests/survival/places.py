@@ -95,6 +95,7 @@ class Came:
     said: list[dict[str, Any]]
     told: str
     failed: bool = False
+    inputs: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> dict[str, dict[str, Any]]:

@@ -120,10 +120,11 @@ def _as_said(
     inputs = all(error["code"] == "bad_input" for error in errors.values())
     pages = any(line["event"] == "report" and line["error"] for line in came.said)
     require(hurt or not pages, f"no page: {came.told}")
-    code = (1 if pages else 0) if not errors else 1 if done else 2 if inputs else 3
+    faults = [line for line in came.said if line["event"] == "unreadable"]
+    code = (1 if pages else 0) if not errors and not faults else 1 if done else 2 if inputs else 3
     require(came.code == code, f"exit code {came.code} in the place of {code}: {came.told}")
     if not hurt and code != 2:
-        require(not came.told or errors, f"said: {came.told}")
+        require(not came.told or errors or faults, f"said: {came.told}")
         _lists(chaos, before, after, wishes, came)
 
 
@@ -191,7 +192,11 @@ def _lists(chaos: "Chaos", before: Look, after: Look, wishes: list[Wish], came: 
     results = {line["directory"]: line for line in after.lines("results.jsonl")}
     failures = after.lines("failed.jsonl")
     failed = {line["directory"]: line for line in failures if line["job"] is not None}
-    require(len(failed) == len(failures), f"failed.jsonl: {failures}")
+    unread = sorted(line["source"] for line in failures if line["job"] is None)
+    given = {line["source"] for line in came.said if line["event"] == "unreadable"}
+    was = {line["source"] for line in before.lines("failed.jsonl") if line["job"] is None}
+    wanted = sorted(given or (was if wishes and str(chaos.broken) not in came.inputs else set()))
+    require(unread == wanted or "failed.jsonl" in chaos.touched, f"failed.jsonl: {unread} and not {wanted}")
     for wish in wishes:
         line = came.jobs.get(wish.name)
         if line is None:
@@ -213,8 +218,8 @@ def _lists(chaos: "Chaos", before: Look, after: Look, wishes: list[Wish], came: 
     if not {"failed.jsonl", "results.jsonl"} & chaos.touched:
         ours = {wish.slug for wish in wishes if wish.name in came.jobs}
         for name in ("results.jsonl", "failed.jsonl"):
-            was = {line["directory"]: line for line in before.lines(name) if line["directory"] not in ours}
-            now = {line["directory"]: line for line in after.lines(name) if line["directory"] not in ours}
+            was = {line["directory"]: line for line in before.lines(name) if line["directory"] not in {*ours, None}}
+            now = {line["directory"]: line for line in after.lines(name) if line["directory"] not in {*ours, None}}
             gone = {key: line for key, line in was.items() if now.get(key) != line}
             excused = {key for key in gone if name == "failed.jsonl" and after.held.get(key, {}).get("place")}
             require(not gone.keys() - excused and not now.keys() - was.keys(), f"{name}: {was} became {now}")
