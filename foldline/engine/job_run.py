@@ -187,8 +187,12 @@ class JobRun:
 
 
 def as_job_error(error: BaseException, directory: Path | None = None) -> FoldlineError:
-    """Any error as one that a job may end in; `directory` is where its files are, which a full disk does not tell."""
+    """Any error as one that a job may end in, without the frames that it came through: they hold the job's tensors.
+
+    `directory` is where the job's files are, which a full disk does not tell.
+    """
     if isinstance(error, FoldlineError):
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         return error
     if isinstance(error, OSError):
         named = error.filename2 or error.filename

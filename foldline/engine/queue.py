@@ -21,7 +21,7 @@ from foldline.engine.prepare import Prepared, Preparer
 from foldline.engine.record import describe, new_peak, peak_bytes, run_record
 from foldline.engine.runner import MadeSample, Run
 from foldline.engine.schedule import Throughput, bucket_of, estimated_tokens, in_order, rounds
-from foldline.errors import DoesNotFit, InputError, during
+from foldline.errors import DoesNotFit, FoldlineError, InputError, during
 from foldline.execute import Background, Event, InProcess, StopRequest
 from foldline.execute import Progress as Listener
 from foldline.sampler import Draws
@@ -192,14 +192,17 @@ class Queue:
         """Run jobs together; where that fails, each of them alone, so that errors stay with their job."""
         speed, start, waited = self.machine.throughput, time.perf_counter(), self.after.waited
         new_peak(self.machine.device)
+        failure = None
         try:
             self._attempt(runs)
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
+            failure = as_job_error(error, runs[0].prepared.directory)
+        if failure is not None:  # and the round's tensors are gone
             for run in runs:
-                self._alone(run, error, len(runs))
+                self._alone(run, failure, len(runs))
         speed.add(sum(run.error is None for run in runs), start, time.perf_counter(), self.after.waited - waited)
 
-    def _alone(self, run: JobRun, error: Exception, n_run: int) -> None:
+    def _alone(self, run: JobRun, error: FoldlineError, n_run: int) -> None:
         """What is left of a job after an error in a round of `n_run`; that of a job that was alone is its own."""
         if n_run == 1 or run.error is not None:
             run.fail(error)

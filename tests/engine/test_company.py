@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 from other_jobs import assert_same_samples
 
 from foldline.config import EngineConfig
-from foldline.engine import Engine
+from foldline.engine import Engine, ladder
+from foldline.engine.group import Group
 from foldline.engine.plan import Plan
-from foldline.errors import DoesNotFit
+from foldline.engine.runner import Run
+from foldline.errors import DoesNotFit, InternalError
 from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
 
@@ -99,3 +102,30 @@ def test_seeds_that_start_anew_are_told_once(
     for job in jobs:
         mine = [event.stage for event in events if event.job == job.name]
         assert mine.count("write") == 1 and mine.index("write") > len(mine) - 1 - mine[::-1].index("diffusion")
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError])
+def test_nothing_is_left_of_a_round_that_failed(
+    checkpoint: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Neither while its jobs run again alone, nor in the errors that they end in."""
+    groups: list[weakref.ref[Group]] = []
+    alive: list[int] = []
+    real = ladder.advance
+
+    def advance(run: Run, group: Group, chosen: Plan) -> None:
+        if len(group.lanes) == 1 and chosen.job_batch == 1:
+            alive.append(sum(one() is not None for one in groups))
+        groups.append(weakref.ref(group))
+        real(run, group, chosen)
+
+    def forward(*_args: object) -> None:
+        raise error
+
+    engine = an_engine(checkpoint)
+    monkeypatch.setattr(ladder, "advance", advance)
+    monkeypatch.setattr(type(engine.network.confidence), "forward", forward)
+    found = list(engine.predict(jobs))
+    assert [type(one.error) for one in found] == [InternalError if error is ValueError else DoesNotFit] * 2
+    assert len(groups) > 2 and alive[0] == 0, "tensors of the round were there while its jobs ran alone"
+    assert not any(one() for one in groups), "an error holds them"
