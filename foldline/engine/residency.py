@@ -35,13 +35,25 @@ class Residency:
             dtype = plan.dtype_of(f"{each}.z")
             if self._loaded.get(each) != dtype:
                 self._drop(each)
-                load_parameters(self.network, self.checkpoint, STAGES[each], dtype_of=plan.dtype_of, device=self.device)
+                self._load(each, plan)
                 self._loaded[each] = dtype
+
+    def _load(self, stage: str, plan: Plan) -> None:
+        """Read a stage's weights: all of them, or none where memory runs out."""
+        try:
+            load_parameters(self.network, self.checkpoint, STAGES[stage], dtype_of=plan.dtype_of, device=self.device)
+        except BaseException:
+            self._clear(stage)
+            raise
 
     def _drop(self, stage: str) -> bool:
         """Give a stage's weights back; whether they were there."""
         if self._loaded.pop(stage, None) is None:
             return False
+        self._clear(stage)
+        return True
+
+    def _clear(self, stage: str) -> None:
+        """Take whatever is there of a stage's weights from the device."""
         for name in STAGES[stage]:
             self.network.get_submodule(name).to("meta")
-        return True

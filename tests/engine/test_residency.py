@@ -11,7 +11,11 @@ import torch
 from upstream_layout import SMALL, state
 
 from foldline.engine.memory_bench import ProcessBytes
+from foldline.engine.plan import Sizes, richest
+from foldline.engine.residency import Residency
 from foldline.models import Network
+from foldline.weights import load
+from foldline.weights.load import open_model
 
 MEGA = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,3 +38,23 @@ def test_a_process_does_not_keep_weights_that_are_dropped(large: Path) -> None:
     before, there, after = json.loads(done.stdout)
     assert there - before > 300 * MEGA
     assert after - before < 50 * MEGA
+
+
+def test_weights_that_memory_ran_out_for_are_not_half_there(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of them would stay beside the stages that follow, which nothing takes away."""
+    opened, spec = open_model(checkpoint)
+    weights = Residency(spec, opened, torch.device("cpu"))
+    chosen, real, calls = richest(Sizes(16, 100, 1), spec), load.assign, []
+
+    def assign(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 9:
+            raise MemoryError
+        real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(load, "assign", assign)
+    with pytest.raises(MemoryError):
+        weights.bring("trunk", chosen)
+    assert all(parameter.is_meta for parameter in weights.network.parameters())
+    weights.bring("trunk", chosen)
+    assert not any(parameter.is_meta for parameter in weights.network.parameters())
