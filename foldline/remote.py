@@ -129,9 +129,8 @@ def names(url: str, pattern: str) -> list[str]:
     """
     with _understood(url):
         store, path = _opened(url)
-        return sorted(
-            str(found).rstrip("/").rpartition("/")[2] for found in store.glob(f"{path.rstrip('/')}/{pattern}")
-        )
+        found = store.glob(f"{path.rstrip('/')}/{pattern}")
+        return sorted(str(each).rstrip("/").rpartition("/")[2] for each in found)
 
 
 def ends(origin: Origin, count: int) -> tuple[bytes, bytes]:
@@ -166,11 +165,9 @@ def content(url: str) -> bytes | None:
     Raises:
         RemoteError: the store cannot be asked.
     """
-    with _as_now(url) as (store, path):
-        try:
-            return bytes(store.cat_file(path))
-        except FileNotFoundError:
-            return None
+    with _as_now(url) as (store, path), contextlib.suppress(FileNotFoundError):
+        return bytes(store.cat_file(path))
+    return None
 
 
 def listed(url: str) -> set[str]:
@@ -179,11 +176,9 @@ def listed(url: str) -> set[str]:
     Raises:
         RemoteError: the store cannot be asked.
     """
-    with _as_now(url) as (store, path):
-        try:
-            return {str(found).rstrip("/").rpartition("/")[2] for found in store.ls(path, detail=False)}
-        except FileNotFoundError:
-            return set()
+    with _as_now(url) as (store, path), contextlib.suppress(FileNotFoundError):
+        return {str(found).rstrip("/").rpartition("/")[2] for found in store.ls(path, detail=False)}
+    return set()
 
 
 def files(url: str) -> dict[str, int]:
@@ -192,14 +187,14 @@ def files(url: str) -> dict[str, int]:
     Raises:
         RemoteError: the store cannot be asked.
     """
-    with _as_now(url) as (store, path):
-        try:
-            found = _walked(store, path) if _omits(store) else store.find(path, detail=True)
-        except FileNotFoundError:
-            return {}
+    with _as_now(url) as (store, path), contextlib.suppress(FileNotFoundError):
+        own = getattr(type(store), "_find", type(store).find)
+        omits = own.__module__ in ("fsspec.spec", "fsspec.asyn")  # it takes a folder that cannot be listed for empty
+        found = _walked(store, path) if omits else store.find(path, detail=True)
         start = f"{path.rstrip('/')}/"
         below = {name.removeprefix(start): about for name, about in found.items() if name.startswith(start)}
         return {name: about.get("size") or 0 for name, about in below.items() if about.get("type") != "directory"}
+    return {}
 
 
 def fetch(url: str, target: Path) -> None:
@@ -430,9 +425,8 @@ class _Source:
 
 def _fresh(url: str) -> Origin | None:
     """What the store has now, not what was asked before."""
-    with _understood(url):
-        _forget(*_opened(url))
-    return stat(url)
+    with _as_now(url):
+        return stat(url)
 
 
 @contextlib.contextmanager
@@ -450,30 +444,13 @@ def _forget(store: Any, path: str) -> None:
         store.invalidate_cache(place)
 
 
-def _omits(store: Any) -> bool:
-    """Whether a store's `find` is fsspec's own, which takes a folder that cannot be listed for an empty one."""
-    from fsspec.asyn import AsyncFileSystem
-    from fsspec.spec import AbstractFileSystem
-
-    own = type(store)._find if isinstance(store, AsyncFileSystem) else type(store).find
-    return own in (AsyncFileSystem._find, AbstractFileSystem.find)
-
-
 def _walked(store: Any, path: str) -> dict[str, dict[str, Any]]:
-    """What `find` gives, folder by folder; an error of one of them is raised, and those that go meanwhile are left."""
+    """What `find` gives, folder by folder; one that goes meanwhile is left out."""
     found: dict[str, dict[str, Any]] = {}
-    folders = [path]
-    while folders:
-        folder = folders.pop()
-        try:
-            listing = store.ls(folder, detail=True)
-        except FileNotFoundError:
-            continue
-        for about in listing:
-            if about["type"] == "directory" and about["name"].rstrip("/") != folder.rstrip("/"):
-                folders.append(about["name"])
-            else:
-                found[about["name"]] = about
+    with contextlib.suppress(FileNotFoundError):
+        for about in store.ls(path, detail=True):
+            is_below = about["type"] == "directory" and about["name"].rstrip("/") != path.rstrip("/")
+            found |= _walked(store, about["name"]) if is_below else {about["name"]: about}
     return found
 
 

@@ -216,7 +216,7 @@ class StoredResults:
         if last in there:
             remote.remove(f"{self.url_of(name)}/{last}")
         self._sent.get(name, {}).pop(last, None)
-        for folder in {"", *(f"/{file.rpartition('/')[0]}" for file in here if "/" in file)}:
+        for folder in {"", *(f"/{file.rpartition('/')[0]}" for file in [*here, *there] if file.startswith("seed-"))}:
             remote.sweep(f"{self.url_of(name)}{folder}")
         self._put(name, [file for file in here if "/" in file], there)
         self._put(name, [file for file in here if "/" not in file and file != last], there)

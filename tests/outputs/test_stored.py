@@ -242,6 +242,20 @@ def test_what_fails_leaves_nothing_under_way(store: StoredResults, monkeypatch: 
         assert len(ended) == count > 1
 
 
+def test_what_a_killed_writer_left_goes_with_the_old_result(tmp_path: Path) -> None:
+    """In the folders of its samples too, where somebody's own files stay."""
+    place = tmp_path / "store"
+    with StoredResults(f"file://{place}", tmp_path / "work") as store:
+        write_whole(store.folder / "j", "old", (1, 2))
+        store.carry("j", "old")
+        left = place / "j" / "seed-2_sample-0" / ".j_seed-2_sample-0_model.cif.0123abcd.tmp"
+        for path in (left, left.with_name("mine.tmp"), left.with_name(".mine.tmp")):
+            path.touch()
+        write_whole(store.folder / "j", "new", (1,))
+        store.carry("j", "new")
+    assert sorted(path.name for path in left.parent.iterdir()) == [".mine.tmp", "mine.tmp"]
+
+
 def test_where_a_result_is_that_carry_leaves(store: StoredResults) -> None:
     """Another machine may have put one there while an older one of other options is kept here."""
     folder = store.folder / "j"

@@ -27,7 +27,7 @@ SETTINGS = 'device = "cpu"\nthreads = 1\nmsa = "none"\nworkers = 0\nahead = 0\n'
 NOT_COMPARED = (*OF_THE_RUN, "kept_seeds", "warnings", "out_of_memory")
 NO_SUCH = 9  # version of a job's content that cannot be run
 CHILD_SECONDS = 120.0
-STORE_CALLS = ("pipe_file", "put_file", "rm_file", "cat_file", "find", "ls", "get_file", "mv", "_open", "_rm")
+STORE_CALLS = ("pipe_file", "put_file", "rm_file", "cat_file", "find", "ls", "get_file", "mv")
 
 
 class Broken(AssertionError):
@@ -309,6 +309,8 @@ class Place:
             return call
 
         with pytest.MonkeyPatch.context() as patch:
-            for name in set(STORE_CALLS) & set(vars(type(self.store))):  # what is fsspec's own is made of these
+            for name in STORE_CALLS:
+                if name == "find" and name not in vars(type(self.store)):  # fsspec's own is made of the others
+                    continue
                 patch.setattr(type(self.store), name, refusing(getattr(type(self.store), name)))
             yield refused
