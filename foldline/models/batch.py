@@ -144,7 +144,7 @@ class Batch:
         lanes, n_atom = self.n_lane, self.atoms.ref_pos.shape[-2]
         device = self.restype.device
         token, atom = self.token_mask, self.atoms.mask
-        spare = [self.templates[0]._replace(count=0)] * (n_slot - len(self.templates)) if self.templates else []
+        spare = [_no_template(self.n_token, device)] * (n_slot - len(self.templates))
         slots = [t._replace(count=on_device(torch.tensor(t.count), device)) for t in (*self.templates, *spare)]
         masked = replace(
             self,
@@ -190,6 +190,13 @@ def on_device(x: Tensor, device: torch.device | str) -> Tensor:
     if torch.device(device).type == "cuda":
         return x.pin_memory().to(device, non_blocking=True)
     return x.to(device)
+
+
+def _no_template(n_token: int, device: torch.device | str) -> Template:
+    """A slot that counts 0 times."""
+    position, there = torch.zeros(n_token, 3, device=device), torch.zeros(n_token, dtype=torch.bool, device=device)
+    backbone = position[:, None].expand(-1, 3, -1)
+    return Template(torch.zeros(n_token, dtype=torch.long, device=device), position, there, backbone, there, 0)
 
 
 def _templates(f: Features, device: torch.device | str) -> list[Template]:

@@ -26,7 +26,7 @@ from fuzz_batches import trial
 SETTINGS = {"samples": 2, "steps": 1, "recycles": 0, "device": "cpu", "threads": 1, "buckets": (16,)}
 
 
-@pytest.mark.parametrize("seed", (2, 5, 9, 12, 18, 25, 29, 38))
+@pytest.mark.parametrize("seed", (1, 3, 9, 15, 18, 21, 24, 25))
 def test_random_groups(seed: int) -> None:
     """`scripts/fuzz_batches.py` runs as many as one likes."""
     count: Counter[str] = Counter()
@@ -34,7 +34,7 @@ def test_random_groups(seed: int) -> None:
     assert count["lanes"] >= 1
 
 
-@pytest.mark.parametrize("seed", (8, 9, 12, 22, 29, 31, 34))
+@pytest.mark.parametrize("seed", (8, 9, 12, 15, 17))
 def test_random_groups_where_memory_runs_out(seed: int) -> None:
     count: Counter[str] = Counter()
     assert not trial(random.Random(seed), (), count, Counter(), fail=True)

@@ -88,3 +88,13 @@ def test_padding_shares_what_it_does_not_grow() -> None:
     f = tiny_features()
     padded = f.pad_to(N_atom=200)
     assert padded.msa is f.msa and padded.token_mask is f.token_mask and padded.atom_mask is not f.atom_mask
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_job_without_template_slots_beside_one_that_has_some(order: int) -> None:
+    f = tiny_features()
+    none = replace(f, **{name: getattr(f, name)[:0] for name in vars(f) if name.startswith("template_")})
+    parts = [Batch.of(x, f.ref_pos, "cpu", 1000) for x in (f, none)[::order]]
+    assert sorted(len(part.templates) for part in parts) == [0, 3]
+    stacked = Batch.stack(parts)
+    assert [t.count.tolist()[::order] for t in stacked.templates] == [[1, 0], [1, 0], [2, 0]]  # type: ignore[union-attr]

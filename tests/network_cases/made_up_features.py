@@ -6,7 +6,7 @@ import numpy as np
 
 from foldline.tensors import Features
 
-SLOTS = 4
+SLOTS = (4, 4, 4, 4, 1, 0)
 
 
 def made_up_features(random_: random.Random, most: int = 16) -> Features:
@@ -58,9 +58,9 @@ def made_up_features(random_: random.Random, most: int = 16) -> Features:
 
 
 def made_up_templates(random_: random.Random, n_token: int) -> dict[str, np.ndarray]:
-    """Columns of four template slots: none to four templates, some alike, the others empty."""
+    """Columns of four template slots, or fewer: any number of templates, some alike, the others empty."""
     rng = np.random.default_rng(random_.getrandbits(32))
-    kinds = [random_.randrange(5) for _ in range(SLOTS)]  # slots of one number are alike; 4 is empty
+    kinds = [random_.randrange(5) for _ in range(random_.choice(SLOTS))]  # slots of one number are alike; 4 is empty
     n_kind = 5
     backbone = 2 * rng.standard_normal((n_kind, n_token, 3, 3)).cumsum(1)
     mask = rng.random((n_kind, n_token)) < 0.8
