@@ -94,6 +94,9 @@ class _WithoutValues(LiveBytes):
             return torch.empty((), dtype=dtype).expand(args[0])
         if packet in self.MOVES and args[0].device.type == DEVICE and self.HOST in (*args, *kwargs.values()):
             return torch.empty((), dtype=dtype or args[0].dtype).expand(args[0].shape)
+        if packet is torch.ops.aten.native_layer_norm and not args[0].is_contiguous():
+            with self:  # which its kernels do to what is not
+                args = (args[0].contiguous(), *args[1:])
         if packet is not torch.ops.aten.scaled_dot_product_attention:
             with self:  # what an operation is made of, such as the copies of a product
                 out = func.decompose(*args, **kwargs)

@@ -276,9 +276,7 @@ class _Model:
         rows = max(6 * spec.c_z * q.full, transition)
         atoms = self._atom_conditions(lanes, spec.n_atom_encoder + spec.n_atom_decoder, item, spec.c_z)
         making = sum(atoms[:1]) + max(atoms[1:])
-        biases = (
-            atoms[0] + atoms[2] + self._biases(lanes) + 2 * spec.c_z * item * self._block(self.p.rows.pair, lanes).full
-        )
+        biases = atoms[0] + atoms[2] + self._biases(lanes) + self._bias_rows(lanes, spec.n_head_token) * item
         most = max(rows * item, making, biases if self.p.keep_biases else 0)
         return self.trunk_results() | {"pair conditioning": self.pair(lanes, item), "rows, atoms, biases": most}
 
@@ -287,17 +285,18 @@ class _Model:
         spec, lanes, item, n_sample = self.spec, self.drawn, self.diff, self.p.diffusion_batch
         biases, _, conditions = self._atom_conditions(lanes, spec.n_atom_encoder + spec.n_atom_decoder, item, spec.c_z)
         atom, token = n_sample * self.a * spec.c_atom * item, n_sample * self.n * spec.c_token * item
-        tokens = atom + 10 * token
+        # conditions of one block belong to a seed, not to a sample
+        tokens = atom + 10 * token + 6 * lanes * self.n * spec.c_token * item
         kept = self._biases(lanes) if self.p.keep_biases else self.pair(lanes, item)
         if not self.p.keep_biases:
-            bias = lanes * self.n**2 * spec.n_head_token * item
-            r = self._block(self.p.rows.pair, lanes)
-            tokens = bias + max(tokens, atom + 3 * token + 2 * spec.c_z * item * r.full)
+            bias = lanes * self.bias_values * spec.n_head_token * item
+            tokens = bias + max(tokens, atom + 3 * token + self._bias_rows(lanes, spec.n_head_token) * item)
         atoms = max(13 * atom, atom + 2 * n_sample * self.a * spec.c_token * item)
+        single = 2 * lanes * self.n * spec.c_s * item
         return self.trunk_results() | {
             "biases" if self.p.keep_biases else "pair conditioning": kept,
             "atom conditions": biases + conditions,
-            "activations": max(atoms, tokens) + 4 * n_sample * self.a * 3 * FLOAT,
+            "activations": max(atoms, tokens) + 4 * n_sample * self.a * 3 * FLOAT + single,
         }
 
     # confidence
@@ -324,12 +323,26 @@ class _Model:
 
     # parts
 
+    @property
+    def bias_values(self) -> int:
+        """Values of one head's attention bias, whose rows begin at multiples of 8 on an accelerator."""
+        step = 1 if self.p.request.device == "cpu" else 8
+        return self.n * -(-self.n // step) * step
+
     def _block(self, positions: int, lanes: int) -> Block:
         return Block.of(self.n, self.n * lanes, positions)
 
     def _biases(self, lanes: int) -> int:
         """Attention biases of all diffusion blocks."""
-        return lanes * self.n**2 * self.spec.n_head_token * self.spec.n_diffusion * self.diff
+        return lanes * self.bias_values * self.spec.n_head_token * self.spec.n_diffusion * self.diff
+
+    def _bias_rows(self, lanes: int, n_head: int) -> int:
+        """Values beside an attention bias while it is made: normed rows, and those before or what is made of them.
+
+        Rows of several lanes do not lie together where they are not all rows: a norm copies them.
+        """
+        c_z, r = self.spec.c_z, self._block(self.p.rows.pair, lanes)
+        return r.most(c_z + max(n_head, c_z if lanes > 1 and r.next else 0), c_z)
 
     def _transition(self, c: int, n: int, positions: int) -> int:
         """Values that a transition holds: hidden layer 2 n c, its product n c, and the update."""
@@ -343,15 +356,14 @@ class _Model:
         # the gated projection of several lanes is a view that a product copies
         projected = 3 if lanes == 1 else 4
         multiplication = pairs * c.operand + (c.pair + projected * c.operand) * r.full
-        attention = pairs * c.heads + max(c.pair + 4 * c.attention, 6 * c.attention) * alone.full
+        attention = lanes * self.bias_values * c.heads + max(c.pair + 4 * c.attention, 6 * c.attention) * alone.full
         return max(multiplication, attention, self._transition(c.pair, c.transition, pairs)) * item
 
     def _pairformer_block(self, lanes: int, item: int) -> int:
         """The pair block, or the attention of the single representation with its bias."""
         spec = self.spec
-        bias = lanes * self.n**2 * spec.n_head_single
-        r = self._block(self.p.rows.pair, lanes)
-        single = bias + max(2 * spec.c_z * r.full, 10 * spec.c_s * lanes * self.n)
+        bias = lanes * self.bias_values * spec.n_head_single
+        single = bias + max(self._bias_rows(lanes, spec.n_head_single), 10 * spec.c_s * lanes * self.n)
         return max(self._pair_block(lanes, item, _Widths.trunk(spec)), single * item)
 
     def _atom_conditions(self, lanes: int, n_block: int, item: int, c_z: int) -> tuple[int, int, int]:
