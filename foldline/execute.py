@@ -225,6 +225,8 @@ class Background:
         return future
 
     def __enter__(self) -> Self:
+        """Start the thread: one in whose start a signal ends the block later would be waited for by nobody."""
+        self._pool.submit(int).result()
         return self
 
     def __exit__(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from foldline.errors import DoesNotFit, FoldlineError, InputError, InternalError, KernelUnavailable, Stopped, WriteError
-from foldline.execute import Children, InProcess, StopRequest
+from foldline.execute import Background, Children, InProcess, StopRequest
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
@@ -188,6 +188,22 @@ def test_a_child_ends_with_its_parent() -> None:
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_signal_amid_a_call_handed_over_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end the block in any step of the main thread, such as the start of a thread that has begun its work."""
+    ended: list[bool] = []
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        real(thread)
+        raise Stopped
+
+    with pytest.raises(Stopped), Background() as after:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        after.submit(lambda: (time.sleep(0.1), ended.append(True)))
+        raise Stopped
+    assert ended == [True]
 
 
 def test_items_come_as_they_end() -> None:

@@ -78,6 +78,8 @@ class Carrier:
         self._failed_at, self._reason = -REST_SECONDS, ""
 
     def __enter__(self) -> Self:
+        """Start the thread: one in whose start a signal ends the run later would be waited for by nobody."""
+        self._thread.submit(int).result()
         return self
 
     def __exit__(
