@@ -156,6 +156,8 @@ def _plan_words(plan: "Plan") -> dict[str, str]:
         "z on the host": ", ".join(resting) or "never",
         "row blocks, pairs": str(plan.rows.pair),
     }
+    if plan.request.device != "cpu":
+        words["on the host, GiB"] = f"{plan.host_bytes / GIB:.2f}"
     return words | {f"{stage}, GiB": f"{size / GIB:.2f}" for stage, size in plan.stage_bytes.items()}
 
 

@@ -115,6 +115,7 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     most = MOST_KERNELS[p.trunk_dtype]
     kernels = most * (1 - math.exp(-p.request.sizes_before * KERNELS_OF_SIZE / most))
     process = {"process": PROCESS_BYTES, "kernels": round(kernels), "writing": writing_bytes(sizes, p)}
+    process["drawn"] = drawn_bytes(sizes, p)
     heaps = {name: block * items[stage].itemsize for name, stage in STAGES.items()}
     if p.diffusion_batch * sizes.n_atom * spec.c_atom * p.diffusion_dtype.itemsize <= MOST_ON_HEAP:
         kept = int(KEPT_ON_HEAP * _Model(sizes, spec, p).step()["activations"])
@@ -129,6 +130,21 @@ def writing_bytes(sizes: Sizes, p: "Plan") -> int:
     matrices = 2 * samples + p.seed_group + 1  # the last one: PDE times contacts, or what is not finite
     text = ATOM_AS_TEXT * sizes.n_atom + NUMBER_AS_TEXT * min(pairs, NUMBERS_AT_ONCE)
     return matrices * FLOAT * pairs + text
+
+
+def drawn_bytes(sizes: Sizes, p: "Plan") -> int:
+    """Positions of all samples of a group of seeds, which stay until they are scored."""
+    return 3 * FLOAT * sizes.n_atom * sizes.n_sample * p.seed_group
+
+
+def host_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> Terms:
+    """What a run on an accelerator holds on the host of its own tensors, beside the process and its libraries."""
+    rests = p.park_pair or p.park_template
+    return {
+        "z": _Model(sizes, spec, p).pair() if rests else 0,
+        "drawn": drawn_bytes(sizes, p),
+        "writing": writing_bytes(sizes, p),
+    }
 
 
 def parameter_bytes(spec: ModelSpec, p: "Plan") -> dict[str, int]:

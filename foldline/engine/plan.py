@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-from foldline.engine.memory_model import STAGES, Sizes, process_terms, stage_terms
+from foldline.engine.memory_model import STAGES, Sizes, host_terms, process_terms, stage_terms
 from foldline.errors import DoesNotFit
 from foldline.models.spec import ModelSpec
 from foldline.ops import Rows
@@ -55,6 +55,11 @@ class Plan:
     def seed_group(self) -> int:
         """Seeds that are taken through trunk, diffusion and confidence together; their trunk results are held."""
         return max(self.seed_batch, -(-self.diffusion_batch // self.request.sizes.n_sample))
+
+    @property
+    def host_bytes(self) -> int:
+        """Estimated bytes of tensors that an accelerator's host holds: z at rest, positions, what is being written."""
+        return sum(host_terms(self.request.sizes, self.request.spec, self).values())
 
     def dtype_of(self, name: str) -> torch.dtype:
         """Precision of a parameter; the input embedder is always fp32 (positions go through it)."""

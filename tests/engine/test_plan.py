@@ -331,3 +331,15 @@ def test_a_record_is_plain() -> None:
     record = plan(SIZES, PROTENIX_V1, PLENTY, dtype=torch.bfloat16).record()
     assert json.loads(json.dumps(record)) == record
     assert record["trunk_dtype"] == "bfloat16" and record["peak_bytes"] == max(record["stage_bytes"].values())
+
+
+def test_what_the_host_of_an_accelerator_holds() -> None:
+    """z where it rests, positions of all samples of the group, and what is being written; on a CPU the plan has it."""
+    sizes = Sizes(10_000, 80_000, 1024, 100)
+    p = plan(sizes, PROTENIX_V1, 60 * GIB, dtype=torch.bfloat16, device="cuda")
+    rich = plan(sizes, PROTENIX_V1, PLENTY, dtype=torch.bfloat16, device="cuda")
+    assert p.park_pair and p.host_bytes - rich.host_bytes == 10_000**2 * 128 * 2
+    drawn = rich.host_bytes - replace(rich, request=replace(rich.request, sizes=replace(sizes, n_sample=5))).host_bytes
+    assert drawn == 95 * 80_000 * 12
+    peaks = [plan(replace(SIZES, n_sample=n), PROTENIX_V1, PLENTY).bytes_of("trunk") for n in (5, 100)]
+    assert peaks[1] - peaks[0] == 95 * 16_000 * 12
