@@ -226,13 +226,20 @@ class Seen:
 @contextmanager
 def watched(seen: Seen) -> Iterator[None]:
     """Trunk passes are told to `seen`."""
-    real = runner.run_pass
+    real, put_away = runner.run_pass, Group.after_failure
 
     def run_pass(run: Run, group: Group, which: slice, *rest: object) -> None:
         seen.starts(group, which, rest[-1])  # type: ignore[arg-type]
         real(run, group, which, *rest)  # type: ignore[arg-type]
 
-    with patch.object(runner, "run_pass", run_pass):
+    def after_failure(group: Group) -> tuple[list[Group], list[Group]]:
+        try:
+            return put_away(group)
+        except torch.OutOfMemoryError:
+            seen.trunks.clear()  # no room to put trunks away: all start anew
+            raise
+
+    with patch.object(runner, "run_pass", run_pass), patch.object(Group, "after_failure", after_failure):
         yield
 
 
