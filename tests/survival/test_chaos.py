@@ -23,7 +23,7 @@ def references(checkpoint: Path, replay: Replay, tmp_path_factory: pytest.TempPa
     return References(tmp_path_factory.mktemp("references"), checkpoint, replay)
 
 
-@pytest.mark.parametrize(("kind", "seed", "events"), [("folder", 1, 6), ("memory", 2, 3)])
+@pytest.mark.parametrize(("kind", "seed", "events"), [("folder", 1, 5), ("memory", 2, 3)])
 def test_promises_are_kept_whatever_happens(
     kind: str, seed: int, events: int, references: References, tmp_path: Path
 ) -> None:
