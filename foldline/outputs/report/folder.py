@@ -124,9 +124,8 @@ def _check_samples(found: ResultFolder) -> None:
             f" ({listed(missing, 3)}): run foldline predict again"
         )
     ranked = {sample.folder for sample in found.samples}
-    others = {
-        path.parent.name for part in PARTS for path in found.directory.glob(f"seed-*_sample-*/{found.name}_*_{part}")
-    }
+    paths = (path for part in PARTS for path in found.directory.glob(f"seed-*_sample-*/{found.name}_*_{part}"))
+    others = {path.parent.name for path in paths if path.is_file()}
     more = sorted(others - ranked)
     if more:
         raise InputError(

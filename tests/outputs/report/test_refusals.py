@@ -142,6 +142,7 @@ def test_somebodys_file_in_the_folder_of_a_sample_that_went(result: Any) -> None
     other = result.folder / "seed-9_sample-0"
     other.mkdir()
     (other / "notes.txt").write_text("mine")
+    (other / f"{result.job.name}_seed-9_sample-0_model.cif").mkdir()
     assert write_report(result.folder).is_file() and (other / "notes.txt").is_file()
 
 
