@@ -32,7 +32,7 @@ sys.path += [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolv
 
 from made_up_features import made_up_features
 from random_weights import tiny_network
-from small_jobs import small_jobs
+from small_random_jobs import small_jobs
 from tiny_features import rel_rms
 
 from foldline.engine import runner
