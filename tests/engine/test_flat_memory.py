@@ -45,7 +45,7 @@ def let_go(_group: Group) -> None:
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("sizes", [{"n_sample": 100}, {"n_seed": 50}, {"n_sample": 100, "n_seed": 50}], ids=str)
 def test_one_plan_for_however_many(sizes: dict[str, int], device: str) -> None:
-    """What a fixed memory holds of five samples of one seed holds any number; counted on fake tensors."""
+    """What memory holds of five samples of one seed holds any number, on a CPU beside the positions of each."""
     spec = replace(PROTENIX_V1, n_pairformer=1, n_diffusion=1, n_confidence=1, n_msa=2)
     few = Sizes(n_token=256, n_atom=2048, n_msa=32, n_sample=BATCH)
     memory = richest(few, spec, device=device).peak_bytes
@@ -53,6 +53,8 @@ def test_one_plan_for_however_many(sizes: dict[str, int], device: str) -> None:
     assert chosen.peak_bytes <= memory
     if device == "cuda":
         assert measure(chosen).peak <= 1.02 * memory
+    if device == "cpu":
+        memory += XYZ * few.n_atom * 10 * sizes.get("n_sample", BATCH)
     more = plan(replace(few, **{name: 10 * count for name, count in sizes.items()}), spec, memory, device=device)
     assert more.peak_bytes <= memory and (more.rows, more.park_pair) == (chosen.rows, chosen.park_pair)
 
