@@ -149,7 +149,7 @@ def _plan_words(plan: "Plan") -> dict[str, str]:
     words = {
         "bucket, tokens x atoms": f"{plan.bucket[0]} x {plan.bucket[1]}",
         "precision": names[0] if len(set(names)) == 1 else "/".join(names),
-        "seeds at once": str(plan.seed_batch),
+        "seeds at once": str(plan.seed_group),
         "samples at once": str(plan.diffusion_batch),
         "attention biases": "kept" if plan.keep_biases else "made at each step",
         "weights": "by stage" if plan.staged_weights else "resident",

@@ -21,6 +21,8 @@ def prediction(name: str = "a", **more: object) -> Prediction:
 def test_a_line_tells_sizes_plan_seconds_and_memory() -> None:
     words = plan_words(PLAN)
     assert words.startswith("bucket 256, fp32, ") and words.endswith(" at once")
+    two = plan(Sizes(245, 2529, 100, 2, 2), PROTENIX_V1, 1 << 40)  # whose trunks run one after the other on a CPU
+    assert (two.seed_batch, two.seed_group) == (1, 2) and "2 seeds and 4 samples at once" in plan_words(two)
     assert count_of(1, "seed") == "1 seed" and count_of(2, "seed") == "2 seeds" and count_of(0, "seed") == "0 seeds"
     assert job_line(prediction()) == (
         f"a: 245 tokens, 1980 atoms, {words}, best score 0.82, 1.8 s (features 0.5, trunk 1.0), peak 1.5 GiB -> out/a"
