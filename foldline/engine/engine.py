@@ -171,6 +171,7 @@ class Engine:
             self.memory_bytes,
             dtype=self._dtype(),
             device=self.device.type,
+            threads=torch.get_num_threads(),
             sizes_before=len(self._sizes - {sizes}) if keeps else 0,
         )
 

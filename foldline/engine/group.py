@@ -80,6 +80,7 @@ class Group:
     dropout: Dropout | None = None
     stage: str = "trunk"
     seconds: dict[str, float] = field(default_factory=dict)
+    n_abreast: int = 1  # groups that ran at the same time
 
     @classmethod
     def joined(cls, groups: Sequence["Group"]) -> "Group":

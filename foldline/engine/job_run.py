@@ -130,7 +130,7 @@ class JobRun:
         self._write_seconds += time.perf_counter() - start
 
     def took(self, seed: int, seconds: dict[str, float], n_lane: int) -> None:
-        """A seed is through the network, in a group of `n_lane` lanes that took `seconds`: its share of them."""
+        """A seed is through the network, one of `n_lane` at the same time that took `seconds`: its share of them."""
         self.seconds[seed] = {stage: round(spent / n_lane, 4) for stage, spent in seconds.items()}
 
     def end(self, record: dict[str, object], peak_bytes: int) -> Prediction:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from foldline.engine.abreast import abreast
 from foldline.engine.group import Group, Lane
 from foldline.engine.offload import release_memory
 from foldline.engine.plan import Plan
@@ -59,7 +60,9 @@ def run_lanes(
     on_group: Callable[[Group], None],
     wanted: Callable[[Lane], bool] = lambda _lane: True,
 ) -> Plan:
-    """Take all lanes through the network, as many together as the plan says; returns the plan of the last group.
+    """Take all lanes through the network, as many together and beside each other as the plan says.
+
+    Returns the plan of the last groups.
 
     Args:
         run: network, options and listeners.
@@ -75,35 +78,73 @@ def run_lanes(
     """
     waiting = deque(Group([lane]) for lane in lanes)
     started: deque[Group] = deque()
-    while started or waiting:
+    while True:
         started = deque(group for group in started if any(map(wanted, group.lanes)))
         waiting = deque(group for group in waiting if any(map(wanted, group.lanes)))
-        if not started and not waiting:
-            break
-        if not started:
-            started.append(_joined(waiting, 1 if plan.park_pair or plan.park_template else plan.seed_group))
-        group = started.popleft()
-        if _fits(run, group, plan):
-            on_group(group)
+        groups = _next(started, waiting, plan)
+        if not groups:
+            return plan
+        failed = _advance(run, groups, plan, on_group)
+        if not failed:
             continue
-        leaner = plan.smaller(group.stage) or plan.smaller()
+        leaner = plan.smaller(failed[0].stage) or plan.smaller()
         if leaner is None:
-            n_token = max(lane.features.n_token for lane in group.lanes)
-            hint = (
-                f"memory ran out in {group.stage} with the smallest plan there is; set --max-memory below what other "
-                "programs leave free, or use a device with more memory"
-            )
-            error = DoesNotFit(n_token, plan.peak_bytes, memory_bytes, hint)
-            error.stage = group.stage
-            raise error
-        kept, again = _after_failure(group)
-        on_rung(_rung(plan, leaner, group, bool(kept)))
+            raise _does_not_fit(failed[0], plan, memory_bytes)
+        after = [_after_failure(group) for group in failed]
+        on_rung(_rung(plan, leaner, failed, all(kept for kept, _ in after)))
         plan = leaner
-        started.extendleft(reversed(kept))
-        waiting.extendleft(reversed(again))
-        del group, kept, again
+        for kept, again in reversed(after):
+            started.extendleft(reversed(kept))
+            waiting.extendleft(reversed(again))
+        del groups, failed, after, kept, again
         release_memory(run.device)
-    return plan
+
+
+def _next(started: deque[Group], waiting: deque[Group], plan: Plan) -> list[Group]:
+    """The groups that run now, as many as may be at a time: those that have begun, then new ones."""
+    groups: list[Group] = []
+    while len(groups) < plan.side_by_side and (started or waiting):
+        groups.append(started.popleft() if started else _joined(waiting, _together(plan)))
+    return groups
+
+
+def _together(plan: Plan) -> int:
+    """Seeds of a new group."""
+    return 1 if plan.park_pair or plan.park_template else plan.seed_group
+
+
+def _advance(run: Run, groups: list[Group], plan: Plan, on_group: Callable[[Group], None]) -> list[Group]:
+    """Take groups to their end, beside each other; returns those in which memory ran out.
+
+    What other error one of them ends in is raised when all have ended and those that are finished are told.
+    """
+    for group in groups:
+        group.n_abreast = len(groups)
+    found = abreast(lambda group: _fits(run, group, plan), groups)
+    for group, fits in zip(groups, found, strict=True):
+        if fits is True:
+            on_group(group)
+    failed = [group for group, fits in zip(groups, found, strict=True) if not fits]
+    error = next((fits for fits in found if isinstance(fits, BaseException)), None)
+    found.clear()
+    del fits
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # it holds this frame
+    return failed
+
+
+def _does_not_fit(group: Group, plan: Plan, memory_bytes: int) -> DoesNotFit:
+    """The error of a group in which memory ran out with the smallest plan."""
+    hint = (
+        f"memory ran out in {group.stage} with the smallest plan there is; set --max-memory below what other "
+        "programs leave free, or use a device with more memory"
+    )
+    error = DoesNotFit(max(lane.features.n_token for lane in group.lanes), plan.peak_bytes, memory_bytes, hint)
+    error.stage = group.stage
+    return error
 
 
 def _joined(waiting: deque[Group], count: int) -> Group:
@@ -132,12 +173,14 @@ def _after_failure(group: Group) -> tuple[list[Group], list[Group]]:
     return [], group.anew()
 
 
-def _rung(plan: Plan, leaner: Plan, group: Group, kept: bool) -> Rung:
+def _rung(plan: Plan, leaner: Plan, groups: list[Group], kept: bool) -> Rung:
+    """One step down for groups that ran out of memory at the same time."""
     before, after = plan.record(), leaner.record()
     changes = {
         name: (before[name], after[name])
         for name in before
         if before[name] != after[name] and name not in ("stage_bytes", "peak_bytes")
     }
-    jobs = tuple(dict.fromkeys(lane.job for lane in group.lanes))
-    return Rung(group.stage, jobs, tuple(lane.draws.seed for lane in group.lanes), kept, changes, leaner)
+    lanes = [lane for group in groups for lane in group.lanes]
+    jobs = tuple(dict.fromkeys(lane.job for lane in lanes))
+    return Rung(groups[0].stage, jobs, tuple(lane.draws.seed for lane in lanes), kept, changes, leaner)

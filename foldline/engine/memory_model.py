@@ -96,8 +96,9 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
         "confidence": model.confidence(),
     }
     for name, terms in stages.items():
-        terms["weights"] = weights[STAGES[name]] if p.staged_weights else sum(weights.values())
         terms["features"] = model.features()
+        terms.update({term: p.side_by_side * size for term, size in terms.items()})
+        terms["weights"] = weights[STAGES[name]] if p.staged_weights else sum(weights.values())
     return {name: terms for name, terms in stages.items() if name != "template embedder" or spec.n_template}
 
 
@@ -120,21 +121,21 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     if p.diffusion_batch * sizes.n_atom * spec.c_atom * p.diffusion_dtype.itemsize <= MOST_ON_HEAP:
         kept = int(KEPT_ON_HEAP * _Model(sizes, spec, p).step()["activations"])
         heaps["diffusion, step"] = max(heaps["diffusion, step"], kept)
-    return {name: process | {"heap": heap} for name, heap in heaps.items()}
+    return {name: process | {"heap": p.side_by_side * heap} for name, heap in heaps.items()}
 
 
 def writing_bytes(sizes: Sizes, p: "Plan") -> int:
     """What finished samples hold until their files are written: PAE, PDE, contacts of their seeds, and text."""
     pairs = sizes.n_token**2
-    samples = min(SAMPLES_AT_WRITER, sizes.n_sample * p.seed_group)
-    matrices = 2 * samples + p.seed_group + 1  # the last one: PDE times contacts, or what is not finite
+    samples = min(SAMPLES_AT_WRITER + p.side_by_side - 1, sizes.n_sample * p.seeds_at_once)
+    matrices = 2 * samples + p.seeds_at_once + 1  # the last one: PDE times contacts, or what is not finite
     text = ATOM_AS_TEXT * sizes.n_atom + NUMBER_AS_TEXT * min(pairs, NUMBERS_AT_ONCE)
     return matrices * FLOAT * pairs + text
 
 
 def drawn_bytes(sizes: Sizes, p: "Plan") -> int:
-    """Positions of all samples of a group of seeds, which stay until they are scored."""
-    return 3 * FLOAT * sizes.n_atom * sizes.n_sample * p.seed_group
+    """Positions of all samples of the seeds that run, which stay until they are scored."""
+    return 3 * FLOAT * sizes.n_atom * sizes.n_sample * p.seeds_at_once
 
 
 def host_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> Terms:

@@ -24,6 +24,7 @@ class Request:
     sizes: Sizes
     spec: ModelSpec
     device: str  # device type: "cpu" or "cuda"
+    threads: int = 1  # of the CPU that computes
     sizes_before: int = 0  # jobs of other sizes whose kernels this process keeps: on a CPU with oneDNN
 
 
@@ -36,6 +37,7 @@ class Plan:
     diffusion_dtype: torch.dtype
     confidence_dtype: torch.dtype
     rows: Rows
+    side_by_side: int  # groups of seeds that run at the same time, each in its share of a CPU's threads
     seed_batch: int  # seeds whose trunks run along a leading axis; 1 = one after another
     diffusion_batch: int  # seeds x samples of one diffusion batch; a multiple of the samples where it is above them
     job_batch: int  # jobs of one bucket in one forward pass
@@ -53,8 +55,13 @@ class Plan:
 
     @property
     def seed_group(self) -> int:
-        """Seeds that are taken through trunk, diffusion and confidence together; their trunk results are held."""
+        """Seeds of a group: taken through trunk, diffusion and confidence together; their trunk results are held."""
         return max(self.seed_batch, -(-self.diffusion_batch // self.request.sizes.n_sample))
+
+    @property
+    def seeds_at_once(self) -> int:
+        """Seeds that run at the same time, together or beside each other."""
+        return self.side_by_side * self.seed_group
 
     @property
     def host_bytes(self) -> int:
@@ -99,18 +106,19 @@ def plan(
     *,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    threads: int = 1,
     sizes_before: int = 0,
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
     Down the ladder until every stage fits; then what turns out not to have been needed is taken back, rung by rung in
-    the opposite order: what more memory gives back never costs what was given up later. `sizes_before` is of the
-    `Request`.
+    the opposite order: what more memory gives back never costs what was given up later. `threads` and
+    `sizes_before` are of the `Request`.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    chosen = richest(sizes, spec, dtype=dtype, device=device, sizes_before=sizes_before)
+    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, sizes_before=sizes_before)
     given_up: list[tuple[str, object]] = []
     while chosen.peak_bytes > memory_bytes:
         leaner = chosen.smaller()
@@ -120,10 +128,15 @@ def plan(
         chosen = leaner
     for name, value in reversed(given_up):
         before = estimate(replace(chosen, **{name: value}))
-        rests = before.park_template or before.park_pair
-        if before.peak_bytes <= memory_bytes and not (rests and before.seed_group > 1):
+        if before.peak_bytes <= memory_bytes and _possible(before):
             chosen = before
     return chosen
+
+
+def _possible(p: Plan) -> bool:
+    """Whether only one seed is there where z rests, and one group where weights come and go."""
+    rests = p.park_template or p.park_pair
+    return not (rests and p.seeds_at_once > 1) and not (p.staged_weights and p.side_by_side > 1)
 
 
 def _remedy(least: Plan, memory_bytes: int, dtype: torch.dtype) -> str:
@@ -151,25 +164,29 @@ def richest(
     *,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    threads: int = 1,
     sizes_before: int = 0,
 ) -> Plan:
     """The plan of a device whose memory has no end."""
     low, n = dtype == torch.bfloat16, sizes.n_token
+    side_by_side = 1 if device != "cpu" or _all_in_one(sizes, device) else min(threads, sizes.n_seed)
+    n_seed = sizes.n_seed // side_by_side  # of a group: no thread waits for a group that is larger than others
     chosen = Plan(
         bucket=(n, sizes.n_atom),
         trunk_dtype=dtype,
         diffusion_dtype=torch.bfloat16 if low and n > spec.fp32_diffusion_to else torch.float32,
         confidence_dtype=torch.bfloat16 if low and n > spec.fp32_confidence_to else torch.float32,
         rows=work_sizes(n, device),
-        seed_batch=max(1, min(sizes.n_seed, PAIRS_TOGETHER[device] // n**2)),
-        diffusion_batch=_drawn_together(sizes, device),
+        side_by_side=side_by_side,
+        seed_batch=max(1, min(n_seed, PAIRS_TOGETHER[device] // n**2)),
+        diffusion_batch=_drawn_together(replace(sizes, n_seed=n_seed), device),
         job_batch=1,
         keep_biases=True,
         staged_weights=False,
         park_template=False,
         park_pair=False,
         stage_bytes={},
-        request=Request(sizes, spec, device, sizes_before),
+        request=Request(sizes, spec, device, threads, sizes_before),
     )
     return estimate(chosen)
 
@@ -189,6 +206,11 @@ def leanest(
     return chosen
 
 
+def _all_in_one(sizes: Sizes, device: str) -> bool:
+    """Whether the trunks of all seeds are small enough to run along one leading axis."""
+    return sizes.n_seed * sizes.n_token**2 <= PAIRS_TOGETHER[device]
+
+
 def _drawn_together(sizes: Sizes, device: str) -> int:
     """Samples of a diffusion batch: all of several seeds while they are few tokens, else some of one seed."""
     seeds = TOKENS_TOGETHER[device] // (sizes.n_token * sizes.n_sample)
@@ -202,6 +224,11 @@ def work_sizes(n_token: int, device: str) -> Rows:
     if device == "cpu":
         return Rows(pair=max(8_192, 32 * n_token), point=4_096, msa=32_768)
     return Rows(pair=max(262_144, 64 * n_token), point=262_144, msa=1_048_576)
+
+
+def _fewer_side_by_side(p: Plan) -> Plan | None:
+    """Half as many groups at the same time."""
+    return replace(p, side_by_side=p.side_by_side // 2) if p.side_by_side > 1 else None
 
 
 def _fewer_seeds(p: Plan) -> Plan | None:
@@ -255,6 +282,7 @@ def _pair_on_host(p: Plan) -> Plan | None:
 
 # in the order in which they are made
 CONCESSIONS: tuple[Callable[[Plan], Plan | None], ...] = (
+    _fewer_side_by_side,
     _fewer_seeds,
     _no_biases,
     _fewer_samples,
@@ -265,7 +293,16 @@ CONCESSIONS: tuple[Callable[[Plan], Plan | None], ...] = (
     _fewest_rows,
 )
 # what they change
-KNOBS = ("seed_batch", "diffusion_batch", "keep_biases", "rows", "staged_weights", "park_template", "park_pair")
+KNOBS = (
+    "side_by_side",
+    "seed_batch",
+    "diffusion_batch",
+    "keep_biases",
+    "rows",
+    "staged_weights",
+    "park_template",
+    "park_pair",
+)
 
 
 def estimate(p: Plan) -> Plan:

@@ -255,7 +255,7 @@ class Queue:
 
         def on_group(group: Group) -> None:
             for lane in group.lanes:
-                runs[lane.job].took(seeds[lane], group.seconds, len(group.lanes))
+                runs[lane.job].took(seeds[lane], group.seconds, len(group.lanes) * group.n_abreast)
 
         run_lanes(
             replace(machine.runner(), on_sample=on_sample, on_embeddings=on_embeddings, progress=on_progress),

@@ -26,6 +26,9 @@ def describe(features: Features, chosen: Plan) -> str:
         "z put away while sampling" if chosen.park_pair else "",
         f"{chosen.job_batch} jobs together" if chosen.job_batch > 1 else "",
         f"{together} seeds together" if together > 1 and chosen.job_batch == 1 else "",
+        f"{chosen.side_by_side} {'groups' if together > 1 else 'seeds'} beside each other"
+        if chosen.side_by_side > 1
+        else "",
         f"{min(chosen.diffusion_batch, n_sample * together)} samples at once",
     ]
     size = f"{features.n_token} tokens, {features.n_atom} atoms, {'/'.join(sorted(kinds))}"

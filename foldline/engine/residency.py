@@ -1,5 +1,7 @@
 """Which weights are on the device: all of them, or those of the stage that runs. Knows checkpoints and plans."""
 
+import threading
+
 import torch
 
 from foldline.engine.offload import release_memory
@@ -24,9 +26,18 @@ class Residency:
         with torch.device("meta"):
             self.network = Network(spec)
         self._loaded: dict[str, torch.dtype] = {}
+        self._lock = threading.Lock()
 
     def bring(self, stage: str, plan: Plan) -> None:
-        """Have a stage's weights on the device: beside those of all other stages, or in their place."""
+        """Have a stage's weights on the device: beside those of all other stages, or in their place.
+
+        Groups that run beside each other may call this at once; their plan never has weights come and go.
+        """
+        with self._lock:
+            self._bring(stage, plan)
+
+    def _bring(self, stage: str, plan: Plan) -> None:
+        """See `bring`."""
         if plan.staged_weights:
             dropped = [self._drop(other) for other in STAGES.keys() - {stage}]
             if any(dropped) and self.device.type == "cpu":
