@@ -1,7 +1,7 @@
 """Planned against measured memory of whole `foldline predict` commands on a CPU: all that the process ever held.
 
     peaks.py [--model demo] [--tokens 60 200 400 600 1200] [--samples 1 5] [--dtypes fp32 bf16] [--queue 16]
-             [--buckets 64,128] [--threads 1] [--write FILE]
+             [--buckets 64,128] [--threads 1] [--seeds 1] [--write FILE]
 
 A command for every size, number of samples and precision: one pass, two steps, start, features and files included.
 Then one command for a queue of as many sizes as --queue says, and one for jobs that share passes (--buckets); each job
@@ -56,6 +56,7 @@ class Bench:
         config.write_text(f"threads = {self.args.threads}\n")
         words = ["--model", self.args.model, "--out", str(out), "--device", "cpu", "--dtype", dtype]
         words += ["--samples", str(samples), "--steps", "2", "--recycles", "0", "--config", str(config), *options]
+        words += ["--num-seeds", str(self.args.seeds)] if self.args.seeds > 1 else []
         jobs = [str(write_job(self.folder, count)) for count in tokens]
         run([sys.executable, "-m", "foldline.cli", "predict", *jobs, *words])
         records = [json.loads((out / f"p{n}" / f"p{n}_run.json").read_text()) for n in tokens]
@@ -79,12 +80,14 @@ def main() -> int:
     parser.add_argument("--queue", type=int, default=16)
     parser.add_argument("--buckets", default="64,128")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, Path(folder))
         bench.line(f"# {date.today()}, benchmarks/peaks.py {' '.join(sys.argv[1:])}".rstrip())
-        bench.line(f"# MB, {args.model}, {args.threads} thread(s), resident memory of the process at its fullest")
+        how = f"{args.model}, {args.threads} thread(s), {args.seeds} seed(s)"
+        bench.line(f"# MB, {how}, resident memory of the process at its fullest")
         bench.line(
             f"{HEAD[0]:8}{HEAD[1]:>8}{HEAD[2]:>9}{HEAD[3]:>7}{HEAD[4]:>10}{HEAD[5]:>10}{HEAD[6]:>8}    {HEAD[7]}"
         )

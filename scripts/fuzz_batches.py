@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ from random_weights import tiny_network
 from small_random_jobs import small_jobs
 from tiny_features import rel_rms
 
-from foldline.engine import runner
+from foldline.engine import ladder, runner
 from foldline.engine.group import Group, Lane
 from foldline.engine.ladder import Rung, run_lanes
 from foldline.engine.plan import Plan, Sizes, estimate, plan, richest
@@ -166,17 +166,19 @@ def a_plan(rng: random.Random, lanes: list[Lane], kind: str, n_sample: int, dtyp
     for _ in range(rng.choice((0, 0, 1, 2, 4, 8, 12))):
         chosen = chosen.smaller() or chosen
     if rng.random() < 0.7:
-        alone = rng.random() < 0.3
+        alone, beside = rng.random() < 0.3, rng.choice((1, 1, 2, 3, 8))
         chosen = replace(
             chosen,
+            side_by_side=beside,
             seed_batch=1 if alone else rng.randint(1, len(lanes)),
             diffusion_batch=rng.choice(
                 (rng.randint(1, n_sample), 1 if alone else n_sample * rng.randint(1, len(lanes)))
             ),
             job_batch=len({lane.job for lane in lanes}),
             keep_biases=rng.random() < 0.5,
-            park_template=rng.random() < 0.3,
-            park_pair=rng.random() < 0.3,
+            park_template=beside == 1 and rng.random() < 0.3,
+            park_pair=beside == 1 and rng.random() < 0.3,
+            staged_weights=chosen.staged_weights and beside == 1,
             rows=Rows(*(rng.choice((1, 7, 40, 90, 300, 2_000, 100_000)) for _ in range(3))),
         )
     return estimate(chosen)
@@ -188,14 +190,33 @@ class Exhausted(TorchDispatchMode):
     def __init__(self, fails: Sequence[range] = ()) -> None:
         super().__init__()
         self.fails, self.count, self.raised = fails, 0, 0
+        self.whole = self  # which counts for all threads
+
+    @contextmanager
+    def everywhere(self) -> Iterator[None]:
+        """In this thread, and in those of groups that run beside each other."""
+        real = ladder.abreast
+
+        def abreast(work: Callable[[Group], bool], groups: Sequence[Group]) -> list[bool | BaseException]:
+            def inside(group: Group) -> bool:
+                here = Exhausted()
+                here.whole = self
+                with here:
+                    return work(group)
+
+            return real(work if len(groups) == 1 else inside, groups)
+
+        with patch.object(ladder, "abreast", abreast), self:
+            yield
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
         """See the class."""
         device = (kwargs or {}).get("device") or next((x.device for x in args if isinstance(x, torch.Tensor)), "cpu")
         if not func.is_view and torch.device(device).type != "meta":
-            self.count += 1
-            if any(self.count in fails for fails in self.fails):
-                self.raised += 1
+            whole = self.whole
+            whole.count += 1
+            if any(whole.count in fails for fails in whole.fails):
+                whole.raised += 1
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return func(*args, **(kwargs or {}))
 
@@ -262,7 +283,7 @@ def together(case: Case, seen: Seen, memory: Exhausted | None = None) -> dict[in
             groups[id(lane)] = group
 
     run = Run(network_of(case.kind, case.dtypes), case.options, on_sample=on_sample, on_embeddings=on_embeddings)
-    with watched(seen), memory or nullcontext():
+    with watched(seen), nullcontext() if memory is None else memory.everywhere():
         run_lanes(run, case.lanes, case.plan, 1 << 40, on_rung=seen.rungs.append, on_group=on_group)
     return {id(lane): results.of(lane, groups[id(lane)].seconds, run) for lane in case.lanes}
 

@@ -27,7 +27,7 @@ from upstream_layout import small_network, state
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
-from foldline.engine.plan import Sizes, leanest
+from foldline.engine.plan import PAIRS_TOGETHER, Sizes, leanest
 from foldline.engine.runner import SeedResult
 from foldline.engine.schedule import in_order
 from foldline.errors import DoesNotFit, InputError, InternalError
@@ -112,10 +112,12 @@ class Fuzzer:
             jobs.append(rng.choice(jobs))
         changes: dict[str, object] = {"buckets": rng.choice(((), (8, 16, 64), (32,), (16, 32)))}
         changes |= {"ahead": rng.choice((0, 1, 3)), "seed_batch": rng.choice((None, None, 1, 2))}
+        changes |= {"threads": rng.choice((1, 1, 2, 3))}
         engine = self.engine(**changes, max_memory=self.limit(max(changes["buckets"], default=0)))  # type: ignore[call-overload]
         events: list[Event] = []
         memory = Exhausted(failures(rng, 4.9)) if fail else None
-        with faults(), memory or nullcontext():
+        pairs = patch.dict(PAIRS_TOGETHER, cpu=rng.choice((128**2, 400)))  # seeds together, or beside each other
+        with pairs, faults(), nullcontext() if memory is None else memory.everywhere():
             found = list(engine.predict(jobs, progress=events.append))
         self.count["jobs"] += len(jobs)
         said = []

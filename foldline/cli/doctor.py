@@ -93,7 +93,12 @@ def _libraries() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    yield Finding("cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads")
+    from foldline.engine.record import available_bytes, available_threads
+    from foldline.limits import processors
+
+    memory = f"plans take up to {available_bytes(torch.device('cpu')) / 2**30:.1f} GiB"
+    allowed = f"{processors()} of {os.cpu_count()} cores may be used"
+    yield Finding("cpu", f"{allowed}, {available_threads(None)} threads; {memory}")
     yield Finding("cuda", str(torch.version.cuda or "not in this build of torch"))
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)

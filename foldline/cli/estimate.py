@@ -93,7 +93,7 @@ def _places(settings: EngineConfig) -> "list[Place]":
 
     from foldline.engine.engine import _device
     from foldline.engine.estimate import Place, named_places
-    from foldline.engine.record import available_bytes
+    from foldline.engine.record import available_bytes, available_threads
     from foldline.engine.schedule import BUCKETS
 
     if settings.max_memory is not None and settings.device.startswith("cuda"):
@@ -105,9 +105,8 @@ def _places(settings: EngineConfig) -> "list[Place]":
     buckets = settings.buckets
     if buckets is None:
         buckets = () if device.type == "cpu" else BUCKETS
-    own = Place(
-        f"{device.type}, {memory / GIB:.1f} GiB", device.type, memory, torch.bfloat16 if low else torch.float32, buckets
-    )
+    name, kind = f"{device.type}, {memory / GIB:.1f} GiB", torch.bfloat16 if low else torch.float32
+    own = Place(name, device.type, memory, kind, buckets, available_threads(settings.threads))
     return [own] if settings.max_memory is not None else [own, *named_places(settings.dtype, settings.buckets)]
 
 
@@ -149,8 +148,8 @@ def _plan_words(plan: "Plan") -> dict[str, str]:
     words = {
         "bucket, tokens x atoms": f"{plan.bucket[0]} x {plan.bucket[1]}",
         "precision": names[0] if len(set(names)) == 1 else "/".join(names),
-        "seeds at once": str(plan.seed_group),
-        "samples at once": str(plan.diffusion_batch),
+        "seeds at once": str(plan.seeds_at_once),
+        "samples at once": str(plan.side_by_side * plan.diffusion_batch),
         "attention biases": "kept" if plan.keep_biases else "made at each step",
         "weights": "by stage" if plan.staged_weights else "resident",
         "z on the host": ", ".join(resting) or "never",

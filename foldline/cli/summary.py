@@ -37,7 +37,8 @@ def plan_words(plan: "Plan") -> str:
     kinds = (plan.trunk_dtype, plan.diffusion_dtype, plan.confidence_dtype)
     names = dict.fromkeys(str(kind).removeprefix("torch.") for kind in kinds)
     precision = "/".join(_DTYPES.get(name, name) for name in names)
-    seeds, samples = (count_of(n, word) for n, word in ((plan.seed_group, "seed"), (plan.diffusion_batch, "sample")))
+    seeds = count_of(plan.seeds_at_once, "seed")
+    samples = count_of(plan.side_by_side * plan.diffusion_batch, "sample")
     together = f"{seeds} and {samples} at once"
     return f"bucket {plan.bucket[0]}, {precision}, {together}"
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import weakref
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
@@ -18,13 +17,14 @@ from foldline.engine.ladder import run_lanes
 from foldline.engine.plan import Plan, Sizes, plan
 from foldline.engine.prepare import Prepared, Preparer
 from foldline.engine.queue import Queue, executor_of
-from foldline.engine.record import available_bytes
+from foldline.engine.record import available_bytes, available_threads
 from foldline.engine.residency import Residency
 from foldline.engine.runner import Results, Run, RunOptions, SeedResult
 from foldline.engine.schedule import BUCKETS, Throughput, in_order
 from foldline.errors import InputError
 from foldline.execute import Children, Event, StopRequest, ignore
 from foldline.execute import Progress as Listener
+from foldline.limits import processors
 from foldline.models import Network
 from foldline.ops.linear import keeps_kernels
 from foldline.remote import as_url
@@ -64,8 +64,9 @@ class Engine:
         self.path = checkpoint_path(self.model, cache_dir=self.config.cache_dir)
         self.checkpoint, self.spec = open_model(self.path)
         self.throughput = Throughput()
-        if self.config.threads is not None:
-            torch.set_num_threads(self.config.threads)
+        threads = available_threads(self.config.threads)
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
         self._residency: Residency | None = None
         self._sizes: set[Sizes] = set()  # of what has run
         self._sha256: str | None = None
@@ -296,7 +297,7 @@ class Engine:
         """Processes that featurise: some for an accelerator, none on a CPU, whose time is the network's."""
         if self.config.workers is not None:
             return self.config.workers
-        return 0 if self.device.type == "cpu" else max(1, min(MOST_CHILDREN, (os.cpu_count() or 1) - 1))
+        return 0 if self.device.type == "cpu" else max(1, min(MOST_CHILDREN, processors() - 1))
 
     def _dtype(self) -> torch.dtype:
         names = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -45,6 +45,7 @@ class Place:
     memory_bytes: int
     dtype: torch.dtype
     buckets: tuple[int, ...] = ()
+    threads: int = 1  # of a CPU
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def estimate_on(place: Place, job: JobSizes, n_sample: int, spec: ModelSpec) -> 
     """One job on one device."""
     found, error = None, None
     try:
-        found = plan(job.padded(place, n_sample), spec, place.memory_bytes, dtype=place.dtype, device=place.kind)
+        sizes, settings = job.padded(place, n_sample), {"dtype": place.dtype, "device": place.kind}
+        found = plan(sizes, spec, place.memory_bytes, threads=place.threads, **settings)
     except DoesNotFit as fault:
         error = fault
     return Estimate(place, found, error, _largest(place, job, n_sample, spec))

@@ -200,7 +200,9 @@ class Queue:
         if failure is not None:  # and the round's tensors are gone
             for run in runs:
                 self._alone(run, failure, len(runs))
-        speed.add(sum(run.error is None for run in runs), start, time.perf_counter(), self.after.waited - waited)
+        abreast = runs[0].plan.side_by_side if runs[0].plan is not None else 1  # one that waits idles its share alone
+        waited = (self.after.waited - waited) / abreast
+        speed.add(sum(run.error is None for run in runs), start, time.perf_counter(), waited)
 
     def _alone(self, run: JobRun, error: FoldlineError, n_run: int) -> None:
         """What is left of a job after an error in a round of `n_run`; that of a job that was alone is its own."""

@@ -8,6 +8,7 @@ import torch
 
 from foldline.engine.plan import Plan
 from foldline.engine.runner import Run
+from foldline.limits import memory_limit, processors
 from foldline.tensors import Features
 
 
@@ -17,7 +18,7 @@ def describe(features: Features, chosen: Plan) -> str:
         str(d).removeprefix("torch.") for d in (chosen.trunk_dtype, chosen.diffusion_dtype, chosen.confidence_dtype)
     }
     n_sample = chosen.request.sizes.n_sample
-    together = chosen.seed_group
+    together, abreast = chosen.seed_group, chosen.side_by_side
     extras = [
         f"padded to {chosen.bucket[0]} tokens, {chosen.bucket[1]} atoms" if chosen.bucket[0] > features.n_token else "",
         "biases kept" if chosen.keep_biases else "biases made at each step",
@@ -26,10 +27,8 @@ def describe(features: Features, chosen: Plan) -> str:
         "z put away while sampling" if chosen.park_pair else "",
         f"{chosen.job_batch} jobs together" if chosen.job_batch > 1 else "",
         f"{together} seeds together" if together > 1 and chosen.job_batch == 1 else "",
-        f"{chosen.side_by_side} {'groups' if together > 1 else 'seeds'} beside each other"
-        if chosen.side_by_side > 1
-        else "",
-        f"{min(chosen.diffusion_batch, n_sample * together)} samples at once",
+        f"{abreast} {'such groups' if together > 1 else 'seeds'} beside each other" if abreast > 1 else "",
+        f"{abreast * min(chosen.diffusion_batch, n_sample * together)} samples at once",
     ]
     size = f"{features.n_token} tokens, {features.n_atom} atoms, {'/'.join(sorted(kinds))}"
     return f"{size}, {', '.join(filter(None, extras))}, about {chosen.peak_bytes / 2**30:.1f} GiB"
@@ -52,13 +51,20 @@ def run_record(identity: Mapping[str, object], run: Run, features: Features, cho
 
 
 def available_bytes(device: torch.device) -> int:
-    """Memory that a plan may use: 95 % of what is free on an accelerator, nine tenths of the machine's on a CPU.
+    """Memory that a plan may use: 95 % of what is free on an accelerator; on a CPU nine tenths of what there is.
 
-    The rest is for what no plan counts: kernels that are loaded when they are first called, and libraries' workspaces.
+    That is the machine's, or what a container or a batch system allows the process. The rest is for what no plan
+    counts: kernels that are loaded when they are first called, and libraries' workspaces.
     """
     if device.type == "cuda":
         return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) * 19 // 20
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, memory_limit() or machine) * 9 // 10
+
+
+def available_threads(asked: int | None) -> int:
+    """Threads of the CPU that compute: as many as asked for, else torch's choice within what the process may use."""
+    return asked or min(torch.get_num_threads(), processors())
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -4,7 +4,6 @@ Chains that lack a database's rows go through one queue (`shard_queue`). Knows c
 are merged; what a job is stands in `jobs`.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from foldline.errors import NoSearch, SearchError
 from foldline.execute import Executor, go_on
 from foldline.inputs.job import Template, Text
+from foldline.limits import processors
 from foldline.search import tools
 from foldline.search.cache import Cache, key_of
 from foldline.search.colabfold import Pace, Server
@@ -210,7 +210,7 @@ class Searcher:
         return ServerStage(Server(self.settings.server, pace, self.check), self.cache, self.say, self.searched)
 
     def _queue(self) -> ShardQueue:
-        threads = self.threads or self.settings.threads or os.cpu_count() or 1
+        threads = self.threads or self.settings.threads or processors()
         return ShardQueue(
             self.tool_of,
             self.folder,

@@ -60,6 +60,23 @@ def test_a_seed_is_the_same_alone_and_in_any_batch(
         assert_same_embeddings(result.embeddings, wanted.embeddings)
 
 
+@pytest.mark.parametrize(("side_by_side", "seed_batch", "n_thread"), [(2, 1, 2), (4, 1, 2), (2, 2, 4), (3, 1, 8)])
+def test_a_seed_is_the_same_beside_others(
+    network: Network, alone: dict[int, SeedResult], side_by_side: int, seed_batch: int, n_thread: int
+) -> None:
+    batches = {"seed_batch": seed_batch, "diffusion_batch": 3 * seed_batch}
+    chosen = a_plan(network, seeds=4, side_by_side=side_by_side, **batches)
+    lanes = [Lane(FEATURES, Draws(seed)) for seed in alone]
+    torch.set_num_threads(n_thread)
+    try:
+        found = together(network, lanes, chosen)
+    finally:
+        torch.set_num_threads(1)
+    for result, wanted in zip(found, alone.values(), strict=True):
+        assert_same_samples(result.samples, wanted.samples)
+        assert_same_embeddings(result.embeddings, wanted.embeddings)
+
+
 def test_seeds_of_a_batch_differ(alone: dict[int, SeedResult]) -> None:
     a, b = alone[3], alone[4]
     assert rel_rms(a.samples.coordinates, b.samples.coordinates) > 0.1

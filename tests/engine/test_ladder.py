@@ -141,6 +141,53 @@ def test_memory_that_runs_out_once(
         assert passes.lanes == PASSES + 2, "only the unfinished seed starts anew"
 
 
+@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("place", PLACES)
+def test_memory_that_runs_out_beside_others(
+    network: Network, alone: list[SeedResult], monkeypatch: pytest.MonkeyPatch, place: str, call: int
+) -> None:
+    """In one of three seeds that run at the same time: the others end, and it goes on alone from where it was."""
+    module, method = PLACES[place]
+    owner = getattr(network, module)
+    failing = Failing(getattr(owner, method), range(call, call + 1), KINDS[(len(place) + call) % 3])
+    passes = Failing(network.trunk.pairformer.forward, range(0), MemoryError)
+    monkeypatch.setattr(owner, method, failing)
+    monkeypatch.setattr(network.trunk.pairformer, "forward", passes)
+    chosen = a_plan(network, side_by_side=3, seed_batch=1, diffusion_batch=2)
+    results, (rung,), last = attempt(network, chosen)
+    for result, wanted in zip(results, alone, strict=True):
+        assert_same_samples(result.samples, wanted.samples)
+        assert_same_embeddings(result.embeddings, wanted.embeddings)
+    assert rung.plan == last == chosen.smaller() and rung.changes == {"side_by_side": (3, 1)}
+    assert len(rung.seeds) == 1 and rung.trunk_kept is (module not in ("trunk", "distogram"))
+    assert passes.calls <= PASSES + (0 if rung.trunk_kept else 2), "a finished trunk was computed again"
+
+
+def test_memory_that_runs_out_in_all_at_once(
+    network: Network, alone: list[SeedResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step down for all of them."""
+    monkeypatch.setattr(network.diffusion, "prepare", Failing(network.diffusion.prepare, range(1, 4), MemoryError))
+    passes = Failing(network.trunk.pairformer.forward, range(0), MemoryError)
+    monkeypatch.setattr(network.trunk.pairformer, "forward", passes)
+    results, (rung,), _ = attempt(network, a_plan(network, side_by_side=3, seed_batch=1, diffusion_batch=2))
+    assert rung.seeds == SEEDS and rung.trunk_kept and passes.calls == PASSES
+    for result, wanted in zip(results, alone, strict=True):
+        assert_same_samples(result.samples, wanted.samples)
+
+
+def test_what_is_finished_beside_an_error_is_told(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a job that is tried again does not run its finished seeds once more."""
+    failing = Failing(network.diffusion.prepare, range(2, 3), lambda: ValueError("a fault"))
+    monkeypatch.setattr(network.diffusion, "prepare", failing)
+    lanes, told, results = [Lane(FEATURES, Draws(seed)) for seed in SEEDS], [], Results()
+    run = Run(network, OPTIONS, on_sample=results.on_sample, on_embeddings=results.on_embeddings)
+    chosen = a_plan(network, side_by_side=3, seed_batch=1, diffusion_batch=2)
+    with pytest.raises(ValueError, match="a fault"):
+        run_lanes(run, lanes, chosen, 1 << 30, on_rung=pytest.fail, on_group=told.append)
+    assert len(told) == 2 and {group.n_abreast for group in told} == {3}
+
+
 def test_the_trunk_of_a_lone_seed_is_kept(
     network: Network, alone: list[SeedResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:

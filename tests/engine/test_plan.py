@@ -34,6 +34,7 @@ def leanness(p: Plan) -> tuple[float, ...]:
         not p.keep_biases,
         -p.diffusion_batch,
         -p.seed_batch,
+        -p.side_by_side,
     )
 
 
@@ -44,12 +45,13 @@ class Asked(NamedTuple):
     spec: ModelSpec
     dtype: torch.dtype
     device: str
+    threads: int = 1
 
     def plan(self, memory_bytes: int) -> Plan:
-        return plan(self.sizes, self.spec, memory_bytes, dtype=self.dtype, device=self.device)
+        return plan(self.sizes, self.spec, memory_bytes, dtype=self.dtype, device=self.device, threads=self.threads)
 
     def ladder(self) -> list[Plan]:
-        return ladder(richest(self.sizes, self.spec, dtype=self.dtype, device=self.device))
+        return ladder(richest(self.sizes, self.spec, dtype=self.dtype, device=self.device, threads=self.threads))
 
 
 @st.composite
@@ -60,7 +62,8 @@ def asked(draw: st.DrawFn) -> Asked:
     counts = draw(st.integers(1, 16_384)), draw(st.integers(1, 100)), draw(st.integers(1, 20))
     spec = draw(st.sampled_from([PROTENIX_V1, PROTENIX_V2, PROTENIX_V05, PROTENIX_MINI, PROTENIX_TINY]))
     dtype = draw(st.sampled_from([torch.float32, torch.bfloat16]))
-    return Asked(Sizes(n, n_atom, *counts), spec, dtype, draw(st.sampled_from(["cpu", "cuda"])))
+    device, threads = draw(st.sampled_from(["cpu", "cuda"])), draw(st.sampled_from([1, 2, 5, 64]))
+    return Asked(Sizes(n, n_atom, *counts), spec, dtype, device, threads)
 
 
 def rungs(sizes: Sizes = SIZES, spec: ModelSpec = PROTENIX_V1, dtype: torch.dtype = torch.float32) -> list[Plan]:
@@ -173,7 +176,8 @@ def test_more_memory_is_never_leaner(job: Asked, data: st.DataObject) -> None:
         p = job.plan(available)
         assert p.peak_bytes <= available
         assert before is None or leanness(p) <= leanness(before)
-        assert p.seed_group == 1 or not (p.park_pair or p.park_template), "only one seed alone can rest"
+        assert p.seeds_at_once == 1 or not (p.park_pair or p.park_template), "only one seed alone can rest"
+        assert p.side_by_side == 1 or not p.staged_weights, "groups beside each other are in different stages"
         before = p
 
 
@@ -186,7 +190,12 @@ def test_what_is_given_up_last_is_given_up_only_where_all_before_would_not_do(jo
     p = job.plan(available)
     half = next((each.rows for each in rungs if each.rows != rungs[0].rows), p.rows)
     before = replace(
-        p, seed_batch=1, diffusion_batch=1, keep_biases=False, rows=min(p.rows, half, key=lambda rows: rows.point)
+        p,
+        side_by_side=1,
+        seed_batch=1,
+        diffusion_batch=1,
+        keep_biases=False,
+        rows=min(p.rows, half, key=lambda rows: rows.point),
     )
     if p.staged_weights:
         assert estimate(replace(before, staged_weights=False)).peak_bytes > available
@@ -234,6 +243,45 @@ def test_seeds_go_together_again_only_where_z_stays() -> None:
     assert p.park_pair and p.seed_group == 1
     together = estimate(replace(p, seed_batch=2))
     assert together.peak_bytes <= 1_503_229_457, "it does not hold z of two seeds"
+
+
+@pytest.mark.parametrize(
+    ("threads", "n_token", "n_seed", "side_by_side", "seed_group"),
+    [
+        (1, 245, 5, 1, 3),
+        (2, 245, 5, 2, 2),
+        (2, 600, 5, 2, 1),
+        (2, 60, 5, 2, 2),
+        (2, 60, 9, 2, 4),
+        (16, 245, 5, 5, 1),
+        (16, 300, 1, 1, 1),
+    ],
+)
+def test_seeds_run_beside_each_other_as_far_as_there_are_threads(
+    threads: int, n_token: int, n_seed: int, side_by_side: int, seed_group: int
+) -> None:
+    """Groups are no larger than lets every thread have one."""
+    sizes = Sizes(n_token, 8 * n_token, 64, n_seed=n_seed)
+    p = plan(sizes, PROTENIX_V1, PLENTY, threads=threads)
+    assert (p.side_by_side, p.seed_group, p.seeds_at_once) == (side_by_side, seed_group, side_by_side * seed_group)
+    assert plan(sizes, PROTENIX_V1, PLENTY, device="cuda", threads=threads).side_by_side == 1
+
+
+def test_seeds_that_fit_along_one_axis_are_not_taken_apart() -> None:
+    p = plan(Sizes(50, 400, 64, n_seed=5), PROTENIX_V1, PLENTY, threads=4)
+    assert (p.side_by_side, p.seed_batch, p.seed_group) == (1, 5, 5)
+
+
+def test_every_group_beside_others_has_its_own_memory_and_all_share_the_weights() -> None:
+    sizes = Sizes(300, 2400, 256, n_seed=6)
+    three = plan(sizes, PROTENIX_V1, PLENTY, threads=3)
+    one, two = (estimate(replace(three, side_by_side=n)).stage_bytes for n in (1, 2))
+    weights = sum(parameter_bytes(PROTENIX_V1, three).values())
+    assert three.side_by_side == 3
+    for stage, size in three.stage_bytes.items():
+        assert size - two[stage] == pytest.approx(two[stage] - one[stage], rel=0.01)
+        assert 300**2 * 128 * 4 < size - two[stage] < one[stage] - weights
+    assert plan(sizes, PROTENIX_V1, max(two.values()), threads=3).side_by_side == 1, "it is halved"
 
 
 def test_as_much_is_taken_back_as_fits() -> None:

@@ -61,6 +61,35 @@ def test_seeds_go_together_by_default(checkpoint: Path, alone: dict[str, Predict
         assert wanted is not None and wanted.seed_group == 1
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_seeds_run_beside_each_other_where_there_are_threads(checkpoint: Path, tmp_path: Path) -> None:
+    """The answer is that of one after another; what the record says of their time is no more than passed."""
+    job = a_job("long", (1, 2, 3), sequence=5 * SEQUENCES["long"])
+    options = {"threads": 2, "save_embeddings": True}
+    events: list[Event] = []
+    (found,) = an_engine(checkpoint, **options).predict([job], out=tmp_path / "a", progress=events.append)
+    (alone,) = an_engine(checkpoint, **options, seed_batch=1).predict([job], out=tmp_path / "b")
+    assert found.error is None and found.plan is not None and alone.plan is not None
+    assert (found.plan.side_by_side, found.plan.seed_group, alone.plan.side_by_side) == (2, 1, 1)
+    assert found.ranking_score == pytest.approx(alone.ranking_score, abs=1e-3)
+    assert found.seconds["trunk"] + found.seconds["diffusion"] + found.seconds["confidence"] < found.seconds["total"]
+    one, other = (
+        sorted(path.relative_to(tmp_path / where) for path in (tmp_path / where / "long").rglob("*") if path.is_file())
+        for where in ("a", "b")
+    )
+    assert one == other and len([path for path in one if path.suffix == ".cif"]) == 7
+    record = json.loads((tmp_path / "a" / "long" / "long_run.json").read_text())
+    assert record["plan"]["side_by_side"] == 2 and len(record["seconds_per_seed"]) == 3
+    assert any("2 seeds beside each other" in event.message for event in events)
+
+
 @pytest.mark.parametrize("number", [2, 3])
 def test_at_most_as_many_seeds_as_asked_for(checkpoint: Path, alone: dict[str, Prediction], number: int) -> None:
     (found,) = an_engine(checkpoint, seed_batch=number).predict([a_job("nine", (1, 2, 3))])
