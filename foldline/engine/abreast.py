@@ -22,34 +22,38 @@ def abreast(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Resul
     When the caller's wait is ended by an exception, such as that of a signal, all calls are ended by `Stopped` between
     two of their steps before it goes on.
     """
-    found: list[Result | BaseException] = [Stopped() for _ in items]
-    n_thread = torch.get_num_threads()
-
-    def one(i: int) -> None:
-        try:
-            torch.set_num_threads(max(1, n_thread // len(items)))
-            found[i] = work(items[i])
-        except BaseException as error:  # noqa: BLE001  (the caller raises it)
-            found[i] = error
-
     if len(items) == 1:
         try:
             return [work(items[0])]
-        except Exception as error:  # noqa: BLE001  (as above; what ends the program ends it here)
+        except Exception as error:  # noqa: BLE001  (the caller raises it; what ends the program ends it here)
             return [error]
-    threads = [threading.Thread(target=one, args=(i,), name=f"foldline-abreast-{i}") for i in range(len(items))]
+    found: list[Result | BaseException] = [Stopped() for _ in items]
+    n_thread = torch.get_num_threads()
+
+    def one(i: int, ended: threading.Event) -> None:
+        try:
+            torch.set_num_threads(max(1, n_thread // len(items)))
+            found[i] = work(items[i])
+        except BaseException as error:  # noqa: BLE001  (as above)
+            found[i] = error
+        finally:
+            ended.set()
+
+    ends = [threading.Event() for _ in items]
+    threads = [threading.Thread(target=one, args=args, name="foldline-abreast") for args in enumerate(ends)]
     try:
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        for ended in ends:
+            ended.wait()  # not `join`: one that a signal ends takes its thread for ended too (Python 3.11)
     except BaseException:
-        for thread in filter(threading.Thread.is_alive, threads):
-            _end(thread)
-        for thread in filter(threading.Thread.is_alive, threads):
-            thread.join()
+        for thread, ended in zip(threads, ends, strict=True):
+            if thread.is_alive() and not ended.is_set():
+                _end(thread)
         raise
     finally:
+        for thread in filter(threading.Thread.is_alive, threads):
+            thread.join()
         torch.set_num_threads(n_thread)  # new threads begin with what was set last
     return found
 

@@ -59,11 +59,12 @@ def test_an_error_of_one_leaves_the_others_alone(items: list[int]) -> None:
 
 def test_a_signal_ends_all_that_run() -> None:
     """As fast as they come to a next step in Python, and the wait with them."""
-    ended, begun = [], threading.Barrier(3)
+    ended: list[int] = []
+    begun: list[int] = []
 
     def work(item: int) -> None:
         try:
-            begun.wait(LONG)
+            begun.append(item)
             until = time.monotonic() + LONG
             while time.monotonic() < until:
                 time.sleep(0.001)
@@ -75,7 +76,8 @@ def test_a_signal_ends_all_that_run() -> None:
         raise Stopped
 
     def ask() -> None:
-        begun.wait(LONG)
+        while len(begun) < 2:
+            time.sleep(0.001)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, stop)
