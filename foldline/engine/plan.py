@@ -171,6 +171,9 @@ def richest(
     low, n = dtype == torch.bfloat16, sizes.n_token
     side_by_side = 1 if device != "cpu" or _all_in_one(sizes, device) else min(threads, sizes.n_seed)
     n_seed = sizes.n_seed // side_by_side  # of a group: no thread waits for a group that is larger than others
+    seed_batch = max(1, min(n_seed, PAIRS_TOGETHER[device] // n**2))
+    if side_by_side > 1:
+        n_seed = seed_batch  # what seeds gain that are drawn together, they gain beside each other
     chosen = Plan(
         bucket=(n, sizes.n_atom),
         trunk_dtype=dtype,
@@ -178,7 +181,7 @@ def richest(
         confidence_dtype=torch.bfloat16 if low and n > spec.fp32_confidence_to else torch.float32,
         rows=work_sizes(n, device),
         side_by_side=side_by_side,
-        seed_batch=max(1, min(n_seed, PAIRS_TOGETHER[device] // n**2)),
+        seed_batch=seed_batch,
         diffusion_batch=_drawn_together(replace(sizes, n_seed=n_seed), device),
         job_batch=1,
         keep_biases=True,

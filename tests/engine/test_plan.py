@@ -249,8 +249,8 @@ def test_seeds_go_together_again_only_where_z_stays() -> None:
     ("threads", "n_token", "n_seed", "side_by_side", "seed_group"),
     [
         (1, 245, 5, 1, 3),
-        (2, 245, 5, 2, 2),
-        (2, 600, 5, 2, 1),
+        (2, 245, 5, 2, 1),
+        (3, 100, 9, 3, 1),
         (2, 60, 5, 2, 2),
         (2, 60, 9, 2, 4),
         (16, 245, 5, 5, 1),
