@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from killing import ALONE, LISTS, Forked, Tormentor, alike, contents, finish, leftovers, listed, start
+from killing import ALONE, LISTS, SETTINGS, Forked, Tormentor, alike, contents, finish, leftovers, listed, start
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,30 @@ def test_a_run_that_is_asked_to_end_goes_on_later(tormentor: Tormentor, number: 
     assert 0 < len(some) < len(tormentor.reference) and some.items() <= tormentor.reference.items()
     ended, printed = finish(Forked(tormentor.folder, tormentor.checkpoint, out, *ALONE))
     assert (ended, printed) == (0, "") and contents(tormentor.folder / out) == tormentor.reference
+
+
+@pytest.mark.slow
+def test_seeds_beside_each_other_end_with_the_run(checkpoint: Path, tmp_path: Path) -> None:
+    """All threads of the network end at once; what was finished is kept and the others come later."""
+    protein = {"protein": {"id": "A", "sequence": 130 * "A"}}
+    job = {"dialect": "alphafold3", "version": 1, "name": "long", "modelSeeds": [1, 2, 3, 4]}
+    (tmp_path / "jobs.json").write_text(json.dumps(job | {"sequences": [protein]}))
+    (tmp_path / "foldline.toml").write_text(SETTINGS.replace("threads = 1", "threads = 2"))
+    process = start(tmp_path, checkpoint, "out", "--steps", "20", "--progress", "json")
+    assert process.stdout is not None
+    said = [process.stdout.readline()]
+    while '"seed": 3' not in said[-1] or '"stage": "diffusion"' not in said[-1]:
+        assert process.poll() is None and said[-1], said
+        said.append(process.stdout.readline())
+    process.send_signal(signal.SIGTERM)
+    rest, printed = process.communicate(timeout=300)
+    assert (process.returncode, printed, json.loads(rest.splitlines()[-1])["stopped_by"]) == (143, "", "SIGTERM")
+    assert any("2 seeds beside each other" in line for line in said)
+    done = sorted(path.name for path in (tmp_path / "out" / "long").glob("seed-*"))
+    assert 4 <= len(done) < 8, "two samples of two seeds were written when the next two began"
+    again = start(tmp_path, checkpoint, "out", "--steps", "20")
+    code, printed = finish(again)
+    assert (code, printed) == (0, "") and len(list((tmp_path / "out" / "long").glob("seed-*/*_model.cif"))) == 8
 
 
 @pytest.mark.slow
