@@ -34,7 +34,7 @@ def test_random_groups(seed: int) -> None:
     assert count["lanes"] >= 1
 
 
-@pytest.mark.parametrize("seed", (8, 9, 12, 15, 17))
+@pytest.mark.parametrize("seed", (11, 13, 15, 16, 18, 24, 25))
 def test_random_groups_where_memory_runs_out(seed: int) -> None:
     count: Counter[str] = Counter()
     assert not trial(random.Random(seed), (), count, Counter(), fail=True)
