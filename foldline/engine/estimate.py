@@ -101,8 +101,9 @@ def estimate_on(place: Place, job: JobSizes, n_sample: int, spec: ModelSpec) -> 
     """One job on one device."""
     found, error = None, None
     try:
-        sizes, settings = job.padded(place, n_sample), {"dtype": place.dtype, "device": place.kind}
-        found = plan(sizes, spec, place.memory_bytes, threads=place.threads, **settings)
+        sizes = job.padded(place, n_sample)
+        memory, threads = place.memory_bytes, place.threads
+        found = plan(sizes, spec, memory, dtype=place.dtype, device=place.kind, threads=threads)
     except DoesNotFit as fault:
         error = fault
     return Estimate(place, found, error, _largest(place, job, n_sample, spec))

@@ -108,17 +108,23 @@ PLACES: dict[str, tuple[str, str]] = {
 }
 
 
+def fails_at(network: Network, monkeypatch: pytest.MonkeyPatch, place: str, call: int) -> tuple[str, Failing]:
+    """Let memory run out at one call of a place; the place's part of the network, and what counts the calls."""
+    module, method = PLACES[place]
+    owner = getattr(network, module)
+    failing = Failing(getattr(owner, method), range(call, call + 1), KINDS[(len(place) + call) % 3])
+    monkeypatch.setattr(owner, method, failing)
+    return module, failing
+
+
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("place", PLACES)
 def test_memory_that_runs_out_once(
     network: Network, alone: list[SeedResult], monkeypatch: pytest.MonkeyPatch, place: str, call: int
 ) -> None:
     """All seeds together, a failure at the first or the second call: nothing is lost, no trunk is made twice."""
-    module, method = PLACES[place]
-    owner = getattr(network, module)
-    failing = Failing(getattr(owner, method), range(call, call + 1), KINDS[(len(place) + call) % 3])
+    module, failing = fails_at(network, monkeypatch, place, call)
     passes = Counted(network.trunk.pairformer.forward)
-    monkeypatch.setattr(owner, method, failing)
     monkeypatch.setattr(network.trunk.pairformer, "forward", lambda s, z, *rest: passes(s, z, *rest))
     chosen = a_plan(network, seed_batch=2, diffusion_batch=6)
     results, rungs, last = attempt(network, chosen)
@@ -147,11 +153,8 @@ def test_memory_that_runs_out_beside_others(
     network: Network, alone: list[SeedResult], monkeypatch: pytest.MonkeyPatch, place: str, call: int
 ) -> None:
     """In one of three seeds that run at the same time: the others end, and it goes on alone from where it was."""
-    module, method = PLACES[place]
-    owner = getattr(network, module)
-    failing = Failing(getattr(owner, method), range(call, call + 1), KINDS[(len(place) + call) % 3])
+    module, failing = fails_at(network, monkeypatch, place, call)
     passes = Failing(network.trunk.pairformer.forward, range(0), MemoryError)
-    monkeypatch.setattr(owner, method, failing)
     monkeypatch.setattr(network.trunk.pairformer, "forward", passes)
     chosen = a_plan(network, side_by_side=3, seed_batch=1, diffusion_batch=2)
     results, (rung,), last = attempt(network, chosen)
