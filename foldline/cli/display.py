@@ -201,7 +201,7 @@ class Plain(Errors):
 
 
 class Bars(Plain):
-    """A bar per job at work, with the lines of finished jobs above."""
+    """A bar per job at work, or per seed of it that runs beside others, with the lines of finished jobs above."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,7 +211,8 @@ class Bars(Plain):
         self._transfer = Progress(
             *columns[:2], DownloadColumn(), TimeRemainingColumn(), console=console, transient=True
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[tuple[str, int | None], TaskID] = {}  # by job and seed
+        self._free: set[tuple[str, int | None]] = set()  # those that the next seed of the job takes over
         self._transfers: dict[str, TaskID] = {}
 
     def line(self, text: str) -> None:
@@ -219,22 +220,32 @@ class Bars(Plain):
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def event(self, event: Event) -> None:
-        """Move the job's bar."""
+        """Move the bar of the job's seed."""
         with self.lock:
             if event.message:
                 self.line(f"{event.job}: {event.message}")
                 return
-            if event.job not in self._tasks:
-                self._tasks[event.job] = self._bars.add_task(event.job, total=None, steps="")
+            task = self._task(event.job, event.seed)
+            if event.stage == "write" or event.seed is None:
+                self._free.add((event.job, event.seed))
             steps = f"{event.step}/{event.total}" if event.total else ""
             seed = "" if event.seed is None else f" (seed {event.seed})"
             self._bars.update(
-                self._tasks[event.job],
+                task,
                 description=f"{event.job}{seed} {event.stage}",
                 completed=event.step,
                 total=event.total or None,
                 steps=steps,
             )
+
+    def _task(self, job: str, seed: int | None) -> TaskID:
+        """The bar of a seed: its own, one that its job has free, or a new one."""
+        if (job, seed) not in self._tasks:
+            free = next((one for one in self._tasks if one[0] == job and one in self._free), None)
+            self._free.discard(free or (job, None))
+            task = self._bars.add_task(job, total=None, steps="") if free is None else self._tasks.pop(free)
+            self._tasks[job, seed] = task
+        return self._tasks[job, seed]
 
     def fetched(self, name: str, done: int, total: int | None) -> None:
         """Move the download's bar."""
@@ -248,10 +259,12 @@ class Bars(Plain):
             self._bars.start()
 
     def finished(self, prediction: "Prediction", number: int, count: int) -> None:
-        """Take the job's bar away and print its line."""
-        if prediction.job_name in self._tasks:
-            self._bars.remove_task(self._tasks.pop(prediction.job_name))
-            self._bars.refresh()
+        """Take the job's bars away and print its line."""
+        with self.lock:
+            for one in [one for one in self._tasks if one[0] == prediction.job_name]:
+                self._bars.remove_task(self._tasks.pop(one))
+                self._free.discard(one)
+        self._bars.refresh()
         super().finished(prediction, number, count)
 
     def __enter__(self) -> Self:

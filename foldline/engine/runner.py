@@ -132,6 +132,7 @@ def run_trunk(run: Run, group: Group, plan: Plan, ops: Ops) -> None:
     """All passes of all lanes: inputs embedded together, trunks along a leading axis as far as the plan says."""
     network, batch, lanes = run.network, group.batch, group.lanes
     assert batch is not None
+    run.progress(lanes, "trunk", 0, len(lanes) * run.passes)
     s_inputs = network.trunk.embed_inputs(batch, ops)
     s, z = network.trunk.start(batch, s_inputs.to(network.trunk.recycle_z.weight.dtype))
     trunk = group.trunk = TrunkResult(s_inputs, s, z)
@@ -194,6 +195,7 @@ def run_diffusion(run: Run, group: Group, plan: Plan, ops: Ops) -> None:
     if mask is None:
         mask = torch.ones_like(batch.atoms.to_token, dtype=torch.bool)
     total = len(lanes) * n_sample * steps
+    run.progress(lanes, "diffusion", len(group.drawn) * steps, total)
     for which in _parts(len(lanes), max(1, plan.diffusion_batch // n_sample)):
         width = which.stop - which.start
         numbers = range(which.start, which.stop)
@@ -230,6 +232,7 @@ def run_confidence(run: Run, group: Group, plan: Plan, ops: Ops) -> None:
     head, lanes, n_sample, dtype = run.network.confidence, group.lanes, run.options.n_sample, plan.confidence_dtype
     trunk, batch, only = group.trunk, group.batch, n_sample == len(lanes) == 1
     assert trunk is not None and batch is not None
+    run.progress(lanes, "confidence", len(group.scored), len(lanes) * n_sample)
     if run.options.save_embeddings:
         _hand_embeddings(run, group)
     for which in _parts(len(lanes), plan.seed_batch):

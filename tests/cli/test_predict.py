@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from foldline.cli.display import Plain
+from foldline.cli.display import Bars, Plain
 from foldline.config import EngineConfig
+from foldline.engine import Prediction
 from foldline.errors import DoesNotFit, InputError, NoSearch, SearchError, WeightsError
 from foldline.execute import Event
 from foldline.weights import download
@@ -228,6 +229,25 @@ def test_a_named_checkpoint_is_fetched_first(
     monkeypatch.setattr(download, "fetch", refuse)
     done = run("predict", job(), "--out", "out", "--model", "protenix-mini")
     assert (done.code, done.err.splitlines()[-1]) == (2, "error: no connection")
+
+
+def test_seeds_beside_each_other_have_a_bar_each() -> None:
+    show = Bars()
+
+    def shown(*events: Event) -> list[str]:
+        for event in events:
+            show.event(event)
+        return [task.description for task in show._bars.tasks]
+
+    assert shown(Event("j", "features"), Event("j", "trunk", 1, 2, seed=1)) == ["j (seed 1) trunk"]
+    two = shown(Event("j", "trunk", 1, 2, seed=2), Event("j", "diffusion", 1, 2, seed=1), Event("k", "features"))
+    assert two == ["j (seed 1) diffusion", "j (seed 2) trunk", "k features"]
+    after = shown(
+        Event("j", "write", seed=1), Event("j", "confidence", 1, 1, seed=1), Event("j", "trunk", 1, 2, seed=3)
+    )
+    assert after == ["j (seed 3) trunk", "j (seed 2) trunk", "k features"]
+    show.finished(Prediction("j", Path("out/j"), n_token=3), 1, 2)
+    assert shown() == ["k features"] and shown(Event("k", "trunk", 1, 2)) == ["k trunk"]
 
 
 def test_bars_on_a_terminal(tmp_path: Path) -> None:

@@ -181,10 +181,10 @@ def test_progress_and_stages(network: Network) -> None:
         weights=stages.append,
     )
     assert stages == ["trunk", "diffusion", "confidence"]
-    assert [e for e in events if e[0] == "trunk"] == [("trunk", 1, 2), ("trunk", 2, 2)]
+    assert [e for e in events if e[0] == "trunk"] == [("trunk", i, 2) for i in (0, 1, 2)]
     steps = [e[1:] for e in events if e[0] == "diffusion"]
-    assert steps == [(2, 12), (4, 12), (6, 12), (8, 12), (9, 12), (10, 12), (11, 12), (12, 12)]
-    assert [e for e in events if e[0] == "confidence"] == [("confidence", i, 3) for i in (1, 2, 3)]
+    assert steps == [(0, 12), (2, 12), (4, 12), (6, 12), (8, 12), (9, 12), (10, 12), (11, 12), (12, 12)]
+    assert [e for e in events if e[0] == "confidence"] == [("confidence", i, 3) for i in (0, 1, 2, 3)]
 
 
 def cast(network: Network, chosen: Plan) -> Network:
