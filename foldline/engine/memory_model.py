@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from foldline.engine.plan import Plan
 
 Terms = dict[str, int]
+CONDITIONING = "diffusion, conditioning"
 # stages in the order in which they run, and whose weights they need
 STAGES = {
     "input embedder": "trunk",
@@ -29,7 +30,7 @@ STAGES = {
     "MSA module": "trunk",
     "pairformer": "trunk",
     "distogram": "trunk",
-    "diffusion, conditioning": "diffusion",
+    CONDITIONING: "diffusion",
     "diffusion, step": "diffusion",
     "confidence": "confidence",
 }
@@ -81,7 +82,10 @@ class Block(NamedTuple):
 
 
 def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
-    """Bytes of every term of every stage, at the moment when the stage holds most."""
+    """Bytes of every term of every stage, at the moment when the stage holds most.
+
+    Groups beside each other may all be in one stage, but for conditioning: one is in it, the others in any other.
+    """
     weights = parameter_bytes(spec, p)
     model = _Model(sizes, spec, p)
     stages = {
@@ -91,13 +95,17 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
         "MSA module": model.msa_module(),
         "pairformer": model.pairformer(),
         "distogram": model.distogram(),
-        "diffusion, conditioning": model.conditioning(),
+        CONDITIONING: model.conditioning(),
         "diffusion, step": model.step(),
         "confidence": model.confidence(),
     }
-    for name, terms in stages.items():
+    for terms in stages.values():
         terms["features"] = model.features()
-        terms.update({term: p.side_by_side * size for term, size in terms.items()})
+    own = {name: sum(terms.values()) for name, terms in stages.items()}
+    beside = own | {CONDITIONING: max(size for name, size in own.items() if name != CONDITIONING)}
+    for name, terms in stages.items():
+        if p.side_by_side > 1:
+            terms["groups beside"] = (p.side_by_side - 1) * beside[name]
         terms["weights"] = weights[STAGES[name]] if p.staged_weights else sum(weights.values())
     return {name: terms for name, terms in stages.items() if name != "template embedder" or spec.n_template}
 

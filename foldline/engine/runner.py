@@ -5,6 +5,7 @@ no files, queues or checkpoints.
 """
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ class Run:
     on_embeddings: Callable[[Lane, EmbeddingRows], None] = _no_embeddings
     progress: Progress = _quiet  # called with (lanes, stage, done, total)
     weights: Weights = _resident  # called with a stage before it runs, to bring in its weights
+    conditioning: threading.Lock = field(default_factory=threading.Lock)  # for one group at a time: it holds most
 
     @property
     def passes(self) -> int:
@@ -203,9 +205,10 @@ def run_diffusion(run: Run, group: Group, plan: Plan, ops: Ops) -> None:
         if not missing:
             continue
         part, some = batch.lanes(which), mask[which] if mask.dim() > 1 else mask
-        fixed = diffusion.prepare(
-            part, trunk.s_inputs[which], trunk.s[which], trunk.rows_of(which), plan.keep_biases, ops
-        )
+        with run.conditioning:
+            fixed = diffusion.prepare(
+                part, trunk.s_inputs[which], trunk.s[which], trunk.rows_of(which), plan.keep_biases, ops
+            )
 
         def denoise(x: Tensor, t_hat: Tensor, fixed: object = fixed, part: Batch = part) -> Tensor:
             return diffusion(x, t_hat, fixed, part.token_mask, ops)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Seeds and jobs that share forward passes: each the same as alone, whatever stands beside it."""
 
 import gc
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -75,6 +76,27 @@ def test_a_seed_is_the_same_beside_others(
     for result, wanted in zip(found, alone.values(), strict=True):
         assert_same_samples(result.samples, wanted.samples)
         assert_same_embeddings(result.embeddings, wanted.embeddings)
+
+
+def test_one_at_a_time_is_conditioned_where_several_run(
+    network: Network, alone: dict[int, SeedResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan counts on it: pair conditioning and all biases are there at once for a moment, of one group."""
+    prepare, inside, most = network.diffusion.prepare, [], []
+
+    def watched(*args: object) -> object:
+        inside.append(args)
+        time.sleep(0.05)
+        most.append(len(inside))
+        try:
+            return prepare(*args)  # type: ignore[arg-type]
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(network.diffusion, "prepare", watched)
+    chosen = a_plan(network, seeds=4, side_by_side=4, seed_batch=1, diffusion_batch=3)
+    together(network, [Lane(FEATURES, Draws(seed)) for seed in alone], chosen)
+    assert most == [1, 1, 1, 1]
 
 
 def test_seeds_of_a_batch_differ(alone: dict[int, SeedResult]) -> None:

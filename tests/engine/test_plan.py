@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldline.engine.memory_model import MOST_KERNELS, parameter_bytes
+from foldline.engine.memory_model import CONDITIONING, MOST_KERNELS, STAGES, parameter_bytes, stage_terms
 from foldline.engine.plan import GIB, Plan, Sizes, estimate, leanest, plan, richest, work_sizes
 from foldline.errors import DoesNotFit
 from foldline.models import ModelSpec, Network
@@ -282,6 +282,15 @@ def test_every_group_beside_others_has_its_own_memory_and_all_share_the_weights(
         assert size - two[stage] == pytest.approx(two[stage] - one[stage], rel=0.01)
         assert 300**2 * 128 * 4 < size - two[stage] < one[stage] - weights
     assert plan(sizes, PROTENIX_V1, max(two.values()), threads=3).side_by_side == 1, "it is halved"
+
+
+def test_groups_beside_one_that_is_conditioned_are_in_their_fullest_stage() -> None:
+    two = plan(Sizes(900, 6900, 1, 1, n_seed=2), PROTENIX_MINI, PLENTY, threads=2)
+    one, (cond, *others) = replace(two, side_by_side=1), sorted(STAGES, key=lambda name: name != CONDITIONING)
+    alone, both = (stage_terms(p.request.sizes, PROTENIX_MINI, p) for p in (one, two))
+    beside = {name: sum(both[name].values()) - sum(alone[name].values()) for name in both}
+    assert two.side_by_side == 2 and beside[cond] == max(beside[name] for name in others if name in beside)
+    assert sum(alone[cond].values()) > max(sum(terms.values()) for name, terms in alone.items() if name != cond)
 
 
 def test_as_much_is_taken_back_as_fits() -> None:
