@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 CASES = [f"a{number:02d}" for number in range(1, 66)]
-# A59 is run at a ninth of its size and planned at the whole, as 4,504 tokens take a CPU hours; A60 is not run on a GPU,
-# and there is no kernel of our own yet.
+# A59 is run at a ninth of its size and planned at the whole, as 4,504 tokens take a CPU an hour; A60 is not run on a
+# GPU, and there is no kernel of our own yet.
 NOT_APPLICABLE: dict[str, str] = {}
 
 
