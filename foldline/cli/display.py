@@ -241,10 +241,12 @@ class Bars(Plain):
     def _task(self, job: str, seed: int | None) -> TaskID:
         """The bar of a seed: its own, one that its job has free, or a new one."""
         if (job, seed) not in self._tasks:
-            free = next((one for one in self._tasks if one[0] == job and one in self._free), None)
-            self._free.discard(free or (job, None))
-            task = self._bars.add_task(job, total=None, steps="") if free is None else self._tasks.pop(free)
-            self._tasks[job, seed] = task
+            free = next((one for one in self._free if one[0] == job), None)
+            if free is None:
+                self._tasks[job, seed] = self._bars.add_task(job, total=None, steps="")
+            else:
+                self._free.remove(free)
+                self._tasks[job, seed] = self._tasks.pop(free)
         return self._tasks[job, seed]
 
     def fetched(self, name: str, done: int, total: int | None) -> None:

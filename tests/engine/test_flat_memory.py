@@ -105,7 +105,9 @@ def whole_run(checkpoint: Path, out: Path, *, samples: int, seeds: int) -> tuple
         nonlocal host
         if event.stage == "trunk":
             before = samples * text["modelSeeds"].index(event.seed)  # type: ignore[attr-defined]
+            latest = time.monotonic() + 60
             while len(list(out.rglob("j_seed-*_model.cif"))) < before:
+                assert time.monotonic() < latest, "what is finished is not written"
                 time.sleep(0.001)  # how late the writer is tells nothing of what a seed leaves behind
             if not tracemalloc.is_tracing():
                 tracemalloc.start()
