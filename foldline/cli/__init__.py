@@ -6,55 +6,22 @@ Ctrl-C or SIGTERM ended the run.
 
 import sys
 
-import typer
-
-from foldline.cli.bench import bench
-from foldline.cli.cache import cache
-from foldline.cli.db import db
-from foldline.cli.display import print_error
-from foldline.cli.doctor import doctor
-from foldline.cli.estimate import estimate
-from foldline.cli.pairs import pairs
-from foldline.cli.predict import predict
-from foldline.cli.report import report
-from foldline.cli.search import search
-from foldline.cli.streams import steady_streams
-from foldline.cli.validate import validate
-from foldline.cli.weights import weights
-from foldline.errors import ExitCode, FoldlineError
-
-app = typer.Typer(
-    help="Inference for AlphaFold-class structure prediction.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(predict)
-app.command()(search)
-app.command()(pairs)
-app.command()(validate)
-app.command()(estimate)
-app.command()(report)
-app.add_typer(weights, name="weights")
-app.add_typer(cache, name="cache")
-app.add_typer(db, name="db")
-app.command()(doctor)
-app.add_typer(bench, name="bench")
+from foldline.cli.heap import restart_without_caches
 
 
-@app.callback(invoke_without_command=True)
-def _foldline(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-    if version:
-        from foldline import __version__
-
-        typer.echo(f"foldline {__version__}")
-        raise typer.Exit
+def start() -> None:
+    """The command as a process of its own."""
+    restart_without_caches()
+    main()
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; it goes on when nobody reads what it prints."""
+    from foldline.cli.app import app
+    from foldline.cli.display import print_error
+    from foldline.cli.streams import steady_streams
+    from foldline.errors import ExitCode, FoldlineError
+
     with steady_streams() as out:
         try:
             app(args=arguments, prog_name="foldline")

@@ -1,5 +1,5 @@
 """`python -m foldline.cli` is the command line."""
 
-from foldline.cli import main
+from foldline.cli import start
 
-main()
+start()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from foldline.cli import app
+from foldline.cli.app import app
 from foldline.config import EngineConfig
 
 OPTIONS = {

@@ -23,7 +23,7 @@ Write = Callable[..., Path]
 def test_help_and_version_load_no_torch(run: Command) -> None:
     assert run("--version").out == f"foldline {foldline.__version__}\n"
     assert run().code in (0, 2)
-    code = "import sys, foldline.cli; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
+    code = "import sys, foldline.cli.app; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
     place = Path(foldline.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=place)
     command = [sys.executable, "-m", "foldline", "--version"]

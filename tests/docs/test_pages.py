@@ -10,7 +10,7 @@ import pytest
 import typer.main
 from pages import FENCE, KINDS, PAGES, ROOT, Command, blocks, commands, printed_as_told
 
-from foldline.cli import app
+from foldline.cli.app import app
 from foldline.config import EngineConfig
 
 # What no test can run, and why; the page shows the same reason beside the command.

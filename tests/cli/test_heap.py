@@ -1,0 +1,98 @@
+"""The command's heap: a restart that is done once, where it is of use, and changes nothing else."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from foldline.cli import heap
+
+GLIBC = pytest.mark.skipif(sys.platform != "linux" or not heap._is_glibc(), reason="another C library")
+# prints what it was given, and by how much the bytes in use fall when a small block is freed
+PROGRAM = """
+import ctypes, os, sys
+from foldline.cli.heap import restart_without_caches
+print("begun", flush=True)
+restart_without_caches()
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+library = ctypes.CDLL(None)
+library.mallinfo2.restype, library.malloc.restype = Info, ctypes.c_void_p
+block, guard = library.malloc(600), library.malloc(600)
+before = library.mallinfo2().uordblks
+library.free(ctypes.c_void_p(block))
+print(sys.argv[1:], sys.stdin.read(), before - library.mallinfo2().uordblks, os.environ.get("GLIBC_TUNABLES"))
+"""
+
+
+@pytest.fixture
+def run() -> Callable[..., list[str]]:
+    """Lines that the program prints, given words and variables."""
+
+    def start(*words: str, python: tuple[str, ...] = (), **variables: str) -> list[str]:
+        settings = [f"{name}={value}" for name, value in variables.items()]
+        command = ["env", "-u", "GLIBC_TUNABLES", *settings, sys.executable, *python, "-c", PROGRAM, *words]
+        done = subprocess.run(command, input="job", capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    return start
+
+
+@GLIBC
+def test_predict_starts_anew_once_with_its_words_and_streams(run: Callable[..., list[str]]) -> None:
+    *begun, told = run("predict", "a b.json", '"$x" é')
+    assert begun == ["begun", "begun"]
+    words, freed = str(["predict", "a b.json", '"$x" é']), 608
+    assert told == f"{words} job {freed} {heap.SETTING}"
+
+
+@GLIBC
+def test_other_commands_run_as_they_are(run: Callable[..., list[str]]) -> None:
+    assert run("validate", "predict") == ["begun", "['validate', 'predict'] job 0 None"]
+    assert run() == ["begun", "[] job 0 None"]
+
+
+@GLIBC
+def test_what_the_user_set_stays(run: Callable[..., list[str]]) -> None:
+    own = "glibc.malloc.arena_max=4"
+    *begun, told = run("predict", GLIBC_TUNABLES=own)
+    assert len(begun) == 2
+    assert told == f"['predict'] job 608 {own}:{heap.SETTING}"
+
+
+@GLIBC
+def test_a_command_that_was_restarted_is_not_restarted_again(run: Callable[..., list[str]]) -> None:
+    assert run("predict", python=("-X", heap.MARK)) == ["begun", "['predict'] job 0 None"]
+
+
+@pytest.mark.parametrize("fault", ["no shell", "no interpreter", "another C library"])
+def test_it_goes_on_where_it_cannot_restart(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def refuse(*command: object) -> None:
+        tried.append(command)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "execv", refuse)
+    monkeypatch.setattr(sys, "argv", ["foldline", "predict"])
+    monkeypatch.setattr(heap, "_is_glibc", lambda: fault != "another C library")
+    if fault == "no interpreter":
+        monkeypatch.setattr(sys, "executable", "")
+    heap.restart_without_caches()
+    assert len(tried) == (fault == "no shell")
+
+
+@GLIBC
+@pytest.mark.parametrize(
+    "entry", [("-m", "foldline"), ("-m", "foldline.cli"), (str(Path(sys.executable).parent / "foldline"),)]
+)
+@pytest.mark.parametrize(("command", "times"), [("predict", 2), ("estimate", 1)])
+def test_every_entry_restarts_predict(entry: tuple[str, ...], command: str, times: int) -> None:
+    words = [sys.executable, "-X", "importtime", *entry, command, "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert sum(line.endswith(" foldline.cli.heap") for line in done.stderr.splitlines()) == times
+    assert f"Usage: foldline {command}" in done.stdout
