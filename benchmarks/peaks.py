@@ -1,11 +1,13 @@
 """Planned against measured memory of whole `foldline predict` commands on a CPU: all that the process ever held.
 
-    peaks.py [--model demo] [--tokens 60 200 400 600 1200] [--samples 1 5] [--dtypes fp32 bf16] [--queue 16]
-             [--buckets 64,128] [--threads 1] [--seeds 1] [--write FILE]
+    peaks.py [--model demo | --preset small_v1] [--tokens 60 200 400 600 1200] [--samples 1 5] [--dtypes fp32 bf16]
+             [--queue 16] [--buckets 64,128] [--threads 1] [--seeds 1] [--jobs A.json B.json ...] [--write FILE]
 
-A command for every size, number of samples and precision: one pass, two steps, start, features and files included.
-Then one command for a queue of as many sizes as --queue says, and one for jobs that share passes (--buckets); each job
-of those is a line, with the peak of the process until its end. Proteins without alignments. Bound: 10 %.
+A command for every size, number of samples and precision: one pass, two steps, start, features and files included; a
+preset is its network with random weights. Then one command for a queue of as many sizes as --queue says, and one for
+jobs that share passes (--buckets); each job of those is a line, with the peak of the process until its end. Proteins
+without alignments. With --jobs: those instead, with their alignments and templates, each alone and all in one command.
+Bound: 10 %.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from processes import run
+from processes import ROOT, run
 
 BOUND = 0.1
 FIRST_OF_QUEUE, BETWEEN = 40, 2  # tokens
@@ -36,6 +38,15 @@ def write_job(folder: Path, tokens: int) -> Path:
     return path
 
 
+def random_weights(preset: str, folder: Path) -> Path:
+    """A checkpoint of a preset's sizes."""
+    sys.path.insert(0, str(ROOT))
+    from fidelity.presets import SPECS
+    from fidelity.weights import write_checkpoint
+
+    return write_checkpoint(SPECS[preset], folder / f"{preset}.pt")
+
+
 class Bench:
     """Commands of one model, and the errors of their plans."""
 
@@ -49,31 +60,56 @@ class Bench:
         print(text, flush=True)
         self.lines.append(text)
 
-    def command(self, what: str, tokens: Sequence[int], samples: int, dtype: str, *options: str) -> None:
+    def proteins(self, what: str, tokens: Sequence[int], samples: int, dtype: str, *options: str) -> None:
+        """Run proteins of so many residues in one command; a line per job."""
+        self.command(what, [write_job(self.folder, count) for count in tokens], samples, dtype, *options)
+
+    def command(self, what: str, jobs: Sequence[Path], samples: int, dtype: str, *options: str) -> None:
         """Run jobs in one command; a line per job."""
-        out = self.folder / f"{what}-{tokens[0]}-{samples}-{dtype}"
+        out = self.folder / f"{what}-{jobs[0].stem}-{samples}-{dtype}"
         config = self.folder / "settings.toml"
         config.write_text(f"threads = {self.args.threads}\n")
         words = ["--model", self.args.model, "--out", str(out), "--device", "cpu", "--dtype", dtype]
         words += ["--samples", str(samples), "--steps", "2", "--recycles", "0", "--config", str(config), *options]
-        words += ["--num-seeds", str(self.args.seeds)] if self.args.seeds > 1 else []
-        jobs = [str(write_job(self.folder, count)) for count in tokens]
-        run([sys.executable, "-m", "foldline.cli", "predict", *jobs, *words])
-        records = [json.loads((out / f"p{n}" / f"p{n}_run.json").read_text()) for n in tokens]
-        for count, record in sorted(zip(tokens, records, strict=True), key=lambda item: item[1]["peak_bytes"]):
+        words += ["--seeds", ",".join(map(str, range(1, self.args.seeds + 1)))]
+        run([sys.executable, "-m", "foldline.cli", "predict", *map(str, jobs), *words])
+        records = [json.loads(path.read_text()) for path in out.glob("*/*_run.json")]
+        assert len(records) == len(jobs)
+        for record in sorted(records, key=lambda one: one["peak_bytes"]):
             planned, measured = record["plan"]["peak_bytes"], record["peak_bytes"]
             stages = record["plan"]["stage_bytes"]
             self.off.append(planned / measured - 1)
             self.line(
-                f"{what:8}{count:>8}{samples:>9}{dtype:>7}{planned / 1e6:10.0f}{measured / 1e6:10.0f}"
+                f"{what:8}{record['n_token']:>8}{samples:>9}{dtype:>7}{planned / 1e6:10.0f}{measured / 1e6:10.0f}"
                 f"{100 * self.off[-1]:+8.1f} %  {max(stages, key=stages.get)}"
             )
+
+    def of_proteins(self) -> None:
+        """Proteins of every size alone, in a queue, and sharing passes."""
+        args = self.args
+        for tokens, samples, dtype in itertools.product(args.tokens, args.samples, args.dtypes):
+            self.proteins("alone", [tokens], samples, dtype)
+        for dtype in args.dtypes:
+            if args.queue:
+                sizes = range(FIRST_OF_QUEUE, FIRST_OF_QUEUE + BETWEEN * args.queue, BETWEEN)
+                self.proteins("queue", sizes, 1, dtype)
+            if args.buckets:
+                self.proteins("buckets", SHARING, 5, dtype, "--buckets", args.buckets)
+
+    def of_jobs(self) -> None:
+        """The jobs given, each alone and all in one command."""
+        for samples, dtype in itertools.product(self.args.samples, self.args.dtypes):
+            for job in self.args.jobs:
+                self.command(job.stem[:7], [job], samples, dtype)
+            if len(self.args.jobs) > 1:
+                self.command("queue", self.args.jobs, samples, dtype)
 
 
 def main() -> int:
     """Print the table; 1 when a plan is off by more than the bound."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="demo")
+    parser.add_argument("--preset")
     parser.add_argument("--tokens", nargs="*", type=int, default=[60, 200, 400, 600, 1200])
     parser.add_argument("--samples", nargs="*", type=int, default=[1, 5])
     parser.add_argument("--dtypes", nargs="*", default=["fp32", "bf16"])
@@ -81,24 +117,21 @@ def main() -> int:
     parser.add_argument("--buckets", default="64,128")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", nargs="*", type=Path)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if args.preset:
+            args.model = str(random_weights(args.preset, Path(folder)))
         bench = Bench(args, Path(folder))
-        bench.line(f"# {date.today()}, benchmarks/peaks.py {' '.join(sys.argv[1:])}".rstrip())
-        how = f"{args.model}, {args.threads} thread(s), {args.seeds} seed(s)"
+        words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+        bench.line(f"# {date.today()}, benchmarks/peaks.py {' '.join(words)}".rstrip())
+        how = f"{args.preset or args.model}, {args.threads} thread(s), {args.seeds} seed(s)"
         bench.line(f"# MB, {how}, resident memory of the process at its fullest")
         bench.line(
             f"{HEAD[0]:8}{HEAD[1]:>8}{HEAD[2]:>9}{HEAD[3]:>7}{HEAD[4]:>10}{HEAD[5]:>10}{HEAD[6]:>8}    {HEAD[7]}"
         )
-        for tokens, samples, dtype in itertools.product(args.tokens, args.samples, args.dtypes):
-            bench.command("alone", [tokens], samples, dtype)
-        for dtype in args.dtypes:
-            if args.queue:
-                sizes = range(FIRST_OF_QUEUE, FIRST_OF_QUEUE + BETWEEN * args.queue, BETWEEN)
-                bench.command("queue", sizes, 1, dtype)
-            if args.buckets:
-                bench.command("buckets", SHARING, 5, dtype, "--buckets", args.buckets)
+        bench.of_jobs() if args.jobs else bench.of_proteins()
         worst = max(bench.off, key=abs)
         bench.line(f"worst: {100 * worst:+.1f} %, bound {100 * BOUND:.0f} %")
         if args.write:

@@ -5,6 +5,7 @@ import json
 import weakref
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from foldline.engine.prepare import Prepared, Preparer
 from foldline.engine.queue import Queue, executor_of
 from foldline.engine.record import available_bytes, available_threads
 from foldline.engine.residency import Residency
-from foldline.engine.runner import Results, Run, RunOptions, SeedResult
+from foldline.engine.runner import Results, Run, RunOptions, SeedResult, most_msa_rows
 from foldline.engine.schedule import BUCKETS, Throughput, in_order
 from foldline.errors import InputError
 from foldline.execute import Children, Event, StopRequest, ignore
@@ -144,7 +145,8 @@ class Engine:
     ) -> tuple[SeedResult, Plan]:
         """Predict one seed from features alone: what a machine without chemistry libraries can run."""
         results, seconds, lane = Results(), {}, Lane(features, draws)
-        run, best = self.runner(results, progress), self.plan_for(features)
+        run = self.runner(results, progress)
+        best = self.plan_for(features, n_msa_drawn=most_msa_rows([lane], run.passes, self.spec.max_msa))
         self.will_run(best)
         chosen = run_lanes(
             run,
@@ -156,15 +158,18 @@ class Engine:
         )
         return results.of(lane, seconds, run), chosen
 
-    def plan_for(self, features: Features, n_seed: int = 1) -> Plan:
+    def plan_for(self, features: Features, n_seed: int = 1, n_msa_drawn: int | None = None) -> Plan:
         """The plan of a job on this device, without padding beyond what the features have."""
         sizes = features.sizes
-        return self.plan_of((sizes["N_token"], sizes["N_atom"]), sizes["N_msa"], n_seed)
+        return self.plan_of((sizes["N_token"], sizes["N_atom"]), sizes["N_msa"], n_seed, n_msa_drawn)
 
-    def plan_of(self, bucket: tuple[int, int], n_msa: int, n_seed: int) -> Plan:
-        """The plan for `n_seed` seeds of jobs of a bucket (tokens, atoms)."""
+    def plan_of(self, bucket: tuple[int, int], n_msa: int, n_seed: int, n_msa_drawn: int | None = None) -> Plan:
+        """The plan for `n_seed` seeds of jobs of a bucket (tokens, atoms).
+
+        A pass reads `n_msa_drawn` of the `n_msa` alignment rows at most, or any number of them (None).
+        """
         n_seed = min(n_seed, self.config.seed_batch or n_seed)
-        sizes = Sizes(*bucket, n_msa, self.config.samples, n_seed)
+        sizes = Sizes(*bucket, n_msa, self.config.samples, n_seed, n_msa_drawn)
         keeps = self.device.type == "cpu" and keeps_kernels(self._dtype())
         return plan(
             sizes,
@@ -173,12 +178,12 @@ class Engine:
             dtype=self._dtype(),
             device=self.device.type,
             threads=torch.get_num_threads(),
-            sizes_before=len(self._sizes - {sizes}) if keeps else 0,
+            sizes_before=len(self._sizes - {_of_kernels(sizes)}) if keeps else 0,
         )
 
     def will_run(self, chosen: Plan) -> None:
         """Note that a plan is going to be run: plans of other sizes count what products leave behind."""
-        self._sizes.add(chosen.request.sizes)
+        self._sizes.add(_of_kernels(chosen.request.sizes))
 
     @property
     def memory_bytes(self) -> int:
@@ -328,6 +333,11 @@ class Engine:
         options += [str(self._dtype()), self.device.type, None if draws is None else draws.digest]
         text = json.dumps([digest, options, self.checkpoint_sha256, __version__])
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _of_kernels(sizes: Sizes) -> Sizes:
+    """What of a job's sizes decides which kernels it leaves behind: hardly how many rows its passes read."""
+    return replace(sizes, n_msa_drawn=None)
 
 
 def _smiles_components(job: "Job") -> "dict[str, Component]":

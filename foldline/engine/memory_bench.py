@@ -217,7 +217,7 @@ def _run(p: Plan, watch: _Watch) -> None:
         )
         del parameter, value
     kept, ops = _one_block_each(network, p), select(p.rows)
-    group = Group([Lane(None, _AllRows()) for _ in range(p.seed_group)])  # type: ignore[arg-type]
+    group = Group([Lane(None, _FirstRows(p.request.sizes)) for _ in range(p.seed_group)])  # type: ignore[arg-type]
     group.batch = blank_batch(spec, p.request.sizes, p.seed_group, device)
     _trunk(network, group, p, ops, watch)
     x = _diffusion(network, group, p, ops, watch)
@@ -239,12 +239,16 @@ def _one_block_each(network: Network, p: Plan) -> list[torch.nn.Module]:
     return kept
 
 
-class _AllRows:
-    """Draws all alignment rows."""
+@dataclass(frozen=True)
+class _FirstRows:
+    """Draws as many alignment rows as a pass reads at most."""
+
+    sizes: Sizes
 
     def msa_rows(self, _number: int, n_msa: int) -> Tensor:
-        """All rows."""
-        return torch.arange(n_msa)
+        """The first rows."""
+        drawn = self.sizes.n_msa_drawn
+        return torch.arange(n_msa if drawn is None else min(n_msa, drawn))
 
 
 def _trunk(network: Network, group: Group, p: Plan, ops: Ops, watch: _Watch) -> None:

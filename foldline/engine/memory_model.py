@@ -34,14 +34,18 @@ STAGES = {
     "diffusion, step": "diffusion",
     "confidence": "confidence",
 }
-# On a CPU, measured on Linux x86-64: interpreter and torch 240 MB, kernels' buffers 50 MB, chemistry libraries 65 MB.
+# On a CPU, measured on Linux x86-64 with the heap of `foldline predict` (foldline/cli/heap.py): interpreter and torch
+# 240 MB, kernels' buffers 45 MB, chemistry libraries 65 to 85 MB; and kernels of the stages after the trunk, twice as
+# many where those run in another precision.
 PROCESS_BYTES = 355_000_000
+KERNELS_AFTER_TRUNK = {"trunk": 0, "diffusion": 10_000_000, "confidence": 18_000_000}
 # oneDNN's kernels for the shapes of one more size, and what its full stores of them have; measured with torch 2.13.
-KERNELS_OF_SIZE = 48_000_000
+KERNELS_OF_SIZE = {torch.float32: 42_000_000, torch.bfloat16: 48_000_000}
 MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
-# The largest block that glibc takes from the heap, and the share of a step's activations that stays there when they are
-# freed; measured with 64 to 1,000 tokens and 5 to 60 samples: 0.5 to 0.7.
-MOST_ON_HEAP, KEPT_ON_HEAP = 1 << 25, 0.6
+# The largest block that glibc takes from the heap, the share of a step's activations that stays there when they are
+# freed (measured with 64 to 1,000 tokens and 5 to 60 samples: 0.5 to 0.7), the most of row blocks that does in
+# confidence, and the share of that which does before it.
+MOST_ON_HEAP, KEPT_ON_HEAP, ROWS_ON_HEAP, ROWS_BEFORE = 1 << 25, 0.6, 3 << 24, 0.5
 # Of the thread that writes: bytes of an atom as mmCIF text and its columns (measured with 42,000 atoms: 1,400), bytes
 # of a number while it becomes text, and how many of those do so at once.
 ATOM_AS_TEXT, NUMBER_AS_TEXT, NUMBERS_AT_ONCE = 1_500, 48, 1 << 18
@@ -58,6 +62,7 @@ class Sizes:
     n_msa: int
     n_sample: int = 5
     n_seed: int = 1
+    n_msa_drawn: int | None = None  # alignment rows that a pass reads at most; None = any number of them
 
 
 class Block(NamedTuple):
@@ -113,7 +118,7 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
 def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     """What a CPU process holds beside live tensors, for every stage.
 
-    Row blocks are small enough to come from the heap, which keeps about one set of them when they are freed, and so
+    Row blocks are small enough to come from the heap, which keeps up to one set of them when they are freed, and so
     are the activations of a diffusion step, up to a size. Kernels of the sizes that ran before stay; the more there
     are, the more often a new one replaces another. What is written is written beside the stages of the seed or the job
     that comes next.
@@ -122,14 +127,18 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     r = Block.of(sizes.n_token, sizes.n_token, p.rows.pair)
     block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
     most = MOST_KERNELS[p.trunk_dtype]
-    kernels = most * (1 - math.exp(-p.request.sizes_before * KERNELS_OF_SIZE / most))
-    process = {"process": PROCESS_BYTES, "kernels": round(kernels), "writing": writing_bytes(sizes, p)}
-    process["drawn"] = drawn_bytes(sizes, p)
-    heaps = {name: block * items[stage].itemsize for name, stage in STAGES.items()}
+    before = round(most * (1 - math.exp(-p.request.sizes_before * KERNELS_OF_SIZE[p.trunk_dtype] / most)))
+    kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
+    process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
+    heaps = {name: min(block * items[stage].itemsize, ROWS_ON_HEAP) for name, stage in STAGES.items()}
+    heaps = {name: heap if name == "confidence" else int(ROWS_BEFORE * heap) for name, heap in heaps.items()}
     if p.diffusion_batch * sizes.n_atom * spec.c_atom * p.diffusion_dtype.itemsize <= MOST_ON_HEAP:
         kept = int(KEPT_ON_HEAP * _Model(sizes, spec, p).step()["activations"])
         heaps["diffusion, step"] = max(heaps["diffusion, step"], kept)
-    return {name: process | {"heap": p.side_by_side * heap} for name, heap in heaps.items()}
+    return {
+        name: process | {"kernels": kernels[stage], "heap": p.side_by_side * heaps[name]}
+        for name, stage in STAGES.items()
+    }
 
 
 def writing_bytes(sizes: Sizes, p: "Plan") -> int:
@@ -185,6 +194,7 @@ class _Model:
     def __init__(self, sizes: Sizes, spec: ModelSpec, p: "Plan") -> None:
         self.sizes, self.spec, self.p = sizes, spec, p
         self.n, self.a, self.m = sizes.n_token, sizes.n_atom, min(sizes.n_msa, spec.max_msa)
+        self.m_drawn = self.m if sizes.n_msa_drawn is None else min(sizes.n_msa_drawn, self.m)
         self.trunk, self.diff, self.conf = (d.itemsize for d in (p.trunk_dtype, p.diffusion_dtype, p.confidence_dtype))
         self.windows = n_window(self.a)
 
@@ -253,8 +263,8 @@ class _Model:
     def msa_module(self) -> Terms:
         """m beside z; two projections of m in the outer product mean, the pair's weights in the averaging."""
         spec, lanes, item, rows = self.spec, self.p.seed_batch, self.trunk, self.p.rows
-        cells = lanes * self.m * self.n
-        w = Block.of(self.m, self.n * lanes, rows.msa)
+        cells = lanes * self.m_drawn * self.n
+        w = Block.of(self.m_drawn, self.n * lanes, rows.msa)
         r, half = self._block(rows.pair, lanes), self._block(rows.pair // 2, lanes)
         opm = spec.c_opm
         projections = (spec.c_m + 2 * opm) * w.full

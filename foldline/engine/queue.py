@@ -19,7 +19,7 @@ from foldline.engine.ladder import Rung, run_lanes
 from foldline.engine.plan import Plan
 from foldline.engine.prepare import Prepared, Preparer
 from foldline.engine.record import describe, new_peak, peak_bytes, run_record
-from foldline.engine.runner import MadeSample, Run
+from foldline.engine.runner import MadeSample, Run, most_msa_rows
 from foldline.engine.schedule import Throughput, bucket_of, estimated_tokens, in_order, rounds
 from foldline.errors import DoesNotFit, FoldlineError, InputError, during
 from foldline.execute import Background, Event, InProcess, StopRequest
@@ -54,8 +54,8 @@ class Machine(Protocol):
         """Device memory that plans may use."""
         ...
 
-    def plan_of(self, bucket: tuple[int, int], n_msa: int, n_seed: int) -> Plan:
-        """The plan for seeds of jobs of a bucket."""
+    def plan_of(self, bucket: tuple[int, int], n_msa: int, n_seed: int, n_msa_drawn: int | None = None) -> Plan:
+        """The plan for seeds of jobs of a bucket; a pass reads `n_msa_drawn` alignment rows at most."""
         ...
 
     def will_run(self, chosen: Plan) -> None:
@@ -222,10 +222,11 @@ class Queue:
             for number, run in enumerate(runs)
             for seed in run.missing_seeds
         }
-        machine, lanes = self.machine, list(seeds)
+        machine, lanes, runner = self.machine, list(seeds), self.machine.runner()
         with during("plan"):
             n_msa = max(run.features.sizes["N_msa"] for run in runs)
-            chosen = machine.plan_of(_bucket_of_all(runs, machine.buckets), n_msa, max(1, len(lanes)))
+            drawn = most_msa_rows(lanes, runner.passes, runner.network.spec.max_msa) if lanes else None
+            chosen = machine.plan_of(_bucket_of_all(runs, machine.buckets), n_msa, max(1, len(lanes)), drawn)
             chosen = replace(chosen, job_batch=len(runs))
             machine.will_run(chosen)
         for run in runs:
@@ -260,7 +261,7 @@ class Queue:
                 runs[lane.job].took(seeds[lane], group.seconds, len(group.lanes) * group.n_abreast)
 
         run_lanes(
-            replace(machine.runner(), on_sample=on_sample, on_embeddings=on_embeddings, progress=on_progress),
+            replace(runner, on_sample=on_sample, on_embeddings=on_embeddings, progress=on_progress),
             lanes,
             chosen,
             machine.memory_bytes,

@@ -179,6 +179,12 @@ def run_pass(run: Run, group: Group, which: slice, plan: Plan, ops: Ops, number:
     trunk.update(part, low, s, result.of(which), rows, ops)
 
 
+def most_msa_rows(lanes: Sequence[Lane], passes: int, max_msa: int) -> int:
+    """Alignment rows that the fullest of all passes of some seeds reads."""
+    held = {id(lane.features): min(int(lane.features.msa_mask.sum()), max_msa) for lane in lanes}
+    return max(len(lane.draws.msa_rows(i, held[id(lane.features)])) for lane in lanes for i in range(passes))
+
+
 def msa_rows(lanes: Sequence[Lane], batch: Batch, number: int) -> Tensor:
     """Rows of `batch.msa` that a pass of each lane reads, int64 [N_lane, N_msa_drawn], filled up with -1."""
     drawn = []

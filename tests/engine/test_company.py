@@ -18,6 +18,7 @@ from foldline.engine.runner import Run
 from foldline.errors import DoesNotFit, InternalError
 from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
+from foldline.sampler import Draws
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
@@ -67,16 +68,28 @@ def test_a_job_too_large_for_a_plan_takes_no_other_with_it(
     """Two jobs of a bucket, of which one has an alignment too deep for the memory."""
     real = Engine.plan_of
 
-    def plan_of(engine: Engine, bucket: tuple[int, int], n_msa: int, n_seed: int) -> Plan:
+    def plan_of(engine: Engine, bucket: tuple[int, int], n_msa: int, *counts: int) -> Plan:
         if n_msa > 4:
             raise DoesNotFit(bucket[0], 2, 1, "use another")
-        return real(engine, bucket, n_msa, n_seed)
+        return real(engine, bucket, n_msa, *counts)
 
     monkeypatch.setattr(Engine, "plan_of", plan_of)
     shallow, deep = an_engine(checkpoint).predict(jobs)
     assert shallow.error is None and isinstance(deep.error, DoesNotFit)
     (alone,) = an_engine(checkpoint).predict(jobs[:1])
     assert_same_samples(shallow.samples[0], alone.samples[0])
+
+
+def test_a_plan_counts_the_rows_that_its_seeds_draw(checkpoint: Path, jobs: list[Job]) -> None:
+    """Of 8 alignment rows, the query twice, most seeds draw fewer in their only pass; the most of them counts."""
+    deep = jobs[1]
+    drawn = {seed: len(Draws(seed).msa_rows(0, 8)) for seed in range(1, 9)}
+    assert len(set(drawn.values())) > 2
+    for seeds in ((1,), (2, 3), (4,), (5, 6, 7, 8)):
+        (found,) = an_engine(checkpoint).predict([deep.with_seeds(seeds)])
+        assert found.error is None and found.plan is not None
+        sizes = found.plan.request.sizes
+        assert (sizes.n_msa, sizes.n_msa_drawn) == (8, max(drawn[seed] for seed in seeds))
 
 
 def test_seeds_that_start_anew_are_told_once(

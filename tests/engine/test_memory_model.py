@@ -42,6 +42,8 @@ def a_plan(sizes: Sizes, spec: ModelSpec, dtype: torch.dtype, **changes: object)
         a_plan(Sizes(2600, 21_000, 256, n_sample=1), V2, LOW, keep_biases=False, park_template=True),
         a_plan(Sizes(160, 3700, 4, n_sample=2), PLAIN, FULL, rows=SMALL_ROWS),  # window pairs in blocks
         a_plan(Sizes(300, 300, 4, n_seed=2, n_sample=1), V2, LOW, keep_biases=False, staged_weights=True),
+        a_plan(Sizes(128, 900, 8000, n_msa_drawn=700), V1, FULL),
+        a_plan(Sizes(128, 900, 3000, n_seed=3, n_msa_drawn=3), V1, LOW),
     ],
     ids=lambda p: f"{p.request.sizes}-c_z {p.request.spec.c_z}-{p.trunk_dtype}",
 )
