@@ -185,7 +185,8 @@ def main() -> int:
         bench.queue("queue", ())
         if args.buckets:
             bench.queue("queue, shared passes", tuple(map(int, args.buckets.split(","))))
-        bench.one_by_one(args.one_by_one)
+        if args.one_by_one:
+            bench.one_by_one(args.one_by_one)
         if args.upstream_python:
             bench.upstream()
         if args.commands:

@@ -43,13 +43,14 @@ KERNELS_AFTER_TRUNK = {"trunk": 0, "diffusion": 10_000_000, "confidence": 18_000
 KERNELS_OF_SIZE = {torch.float32: 42_000_000, torch.bfloat16: 48_000_000}
 MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
 # The largest block that glibc takes from the heap, the share of a step's activations that stays there when they are
-# freed (measured with 64 to 1,000 tokens and 5 to 60 samples: 0.5 to 0.7), the most of row blocks that does in
-# confidence, and the share of that which does before it.
-MOST_ON_HEAP, KEPT_ON_HEAP, ROWS_ON_HEAP, ROWS_BEFORE = 1 << 25, 0.6, 3 << 24, 0.5
+# freed (measured with 64 to 1,000 tokens and 5 to 60 samples: 0.5 to 0.7), and the share and the most of row blocks
+# that does before confidence.
+MOST_ON_HEAP, KEPT_ON_HEAP, ROWS_BEFORE, MOST_ROWS_BEFORE = 1 << 25, 0.6, 0.5, 3 << 23
 # Of the thread that writes: bytes of an atom as mmCIF text and its columns (measured with 42,000 atoms: 1,400), bytes
 # of a number while it becomes text, and how many of those do so at once.
 ATOM_AS_TEXT, NUMBER_AS_TEXT, NUMBERS_AT_ONCE = 1_500, 48, 1 << 18
 SAMPLES_AT_WRITER = 3  # one is written, one waits, one is handed over
+WRITER_BESIDE = 8_000_000  # of a thread that scores further samples while others are written, measured
 FLOAT, LONG = 4, 8
 
 
@@ -124,14 +125,14 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     that comes next.
     """
     items = {"trunk": p.trunk_dtype, "diffusion": p.diffusion_dtype, "confidence": p.confidence_dtype}
-    r = Block.of(sizes.n_token, sizes.n_token, p.rows.pair)
+    r, several = Block.of(sizes.n_token, sizes.n_token, p.rows.pair), sizes.n_sample * sizes.n_seed > 1
     block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
     most = MOST_KERNELS[p.trunk_dtype]
     before = round(most * (1 - math.exp(-p.request.sizes_before * KERNELS_OF_SIZE[p.trunk_dtype] / most)))
     kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
     process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
-    heaps = {name: min(block * items[stage].itemsize, ROWS_ON_HEAP) for name, stage in STAGES.items()}
-    heaps = {name: heap if name == "confidence" else int(ROWS_BEFORE * heap) for name, heap in heaps.items()}
+    heaps = {n: min(int(ROWS_BEFORE * block * items[s].itemsize), MOST_ROWS_BEFORE) for n, s in STAGES.items()}
+    heaps["confidence"] = block * items["confidence"].itemsize + (WRITER_BESIDE if several else 0)
     if p.diffusion_batch * sizes.n_atom * spec.c_atom * p.diffusion_dtype.itemsize <= MOST_ON_HEAP:
         kept = int(KEPT_ON_HEAP * _Model(sizes, spec, p).step()["activations"])
         heaps["diffusion, step"] = max(heaps["diffusion, step"], kept)
