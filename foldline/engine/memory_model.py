@@ -44,7 +44,7 @@ KERNELS_OF_SIZE = {torch.float32: 42_000_000, torch.bfloat16: 48_000_000}
 MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
 # The largest block that glibc takes from the heap, the share of a step's activations that stays there when they are
 # freed (measured with 64 to 1,000 tokens and 5 to 60 samples: 0.5 to 0.7), and the share and the most of row blocks
-# that does before confidence.
+# that does before the first step.
 MOST_ON_HEAP, KEPT_ON_HEAP, ROWS_BEFORE, MOST_ROWS_BEFORE = 1 << 25, 0.6, 0.5, 3 << 23
 # Of the thread that writes: bytes of an atom as mmCIF text and its columns (measured with 42,000 atoms: 1,400), bytes
 # of a number while it becomes text, and how many of those do so at once.
@@ -132,6 +132,7 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
     process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
     heaps = {n: min(int(ROWS_BEFORE * block * items[s].itemsize), MOST_ROWS_BEFORE) for n, s in STAGES.items()}
+    heaps["diffusion, step"] = block * items["diffusion"].itemsize
     heaps["confidence"] = block * items["confidence"].itemsize + (WRITER_BESIDE if several else 0)
     if p.diffusion_batch * sizes.n_atom * spec.c_atom * p.diffusion_dtype.itemsize <= MOST_ON_HEAP:
         kept = int(KEPT_ON_HEAP * _Model(sizes, spec, p).step()["activations"])
