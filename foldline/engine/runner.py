@@ -181,8 +181,12 @@ def run_pass(run: Run, group: Group, which: slice, plan: Plan, ops: Ops, number:
 
 def most_msa_rows(lanes: Sequence[Lane], passes: int, max_msa: int) -> int:
     """Alignment rows that the fullest of all passes of some seeds reads."""
-    held = {id(lane.features): min(int(lane.features.msa_mask.sum()), max_msa) for lane in lanes}
-    return max(len(lane.draws.msa_rows(i, held[id(lane.features)])) for lane in lanes for i in range(passes))
+
+    def most(lane: Lane) -> int:
+        n_msa = min(int(lane.features.msa_mask.sum()), max_msa)
+        return max(len(lane.draws.msa_rows(i, n_msa)) for i in range(passes))
+
+    return max(map(most, lanes))
 
 
 def msa_rows(lanes: Sequence[Lane], batch: Batch, number: int) -> Tensor:
