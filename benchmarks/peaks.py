@@ -1,13 +1,14 @@
 """Planned against measured memory of whole `foldline predict` commands on a CPU: all that the process ever held.
 
     peaks.py [--model demo | --preset small_v1] [--tokens 60 200 400 600 1200] [--samples 1 5] [--dtypes fp32 bf16]
-             [--queue 16] [--buckets 64,128] [--threads 1] [--seeds 1] [--jobs A.json B.json ...] [--write FILE]
+             [--queue 16] [--buckets 64,128] [--threads 1] [--seeds 1] [--jobs A.json B.json ...] [--program]
+             [--write FILE]
 
 A command for every size, number of samples and precision: one pass, two steps, start, features and files included; a
 preset is its network with random weights. Then one command for a queue of as many sizes as --queue says, and one for
 jobs that share passes (--buckets); each job of those is a line, with the peak of the process until its end. Proteins
 without alignments. With --jobs: those instead, with their alignments and templates, each alone and all in one command.
-Bound: 10 %.
+With --program: an `Engine` in a Python program in place of each command. Bound: 10 %.
 """
 
 import argparse
@@ -25,6 +26,16 @@ from processes import ROOT, run
 BOUND = 0.1
 FIRST_OF_QUEUE, BETWEEN = 40, 2  # tokens
 SHARING = (30, 60, 120)  # tokens of the jobs that share passes, where their buckets are the same
+PROGRAM = """
+import json, sys
+from foldline.config import EngineConfig
+from foldline.engine import Engine
+from foldline.inputs import read_jobs
+asked = json.loads(sys.argv[1])
+jobs = [job.with_seeds(asked["seeds"]) for job in read_jobs(sys.argv[2:])]
+for prediction in Engine(config=EngineConfig(**asked["config"])).predict(jobs, out=asked["out"]):
+    assert prediction.error is None, prediction.error
+"""
 HEAD = ("job", "tokens", "samples", "dtype", "planned", "measured", "off", "largest stage")
 
 
@@ -60,19 +71,31 @@ class Bench:
         print(text, flush=True)
         self.lines.append(text)
 
-    def proteins(self, what: str, tokens: Sequence[int], samples: int, dtype: str, *options: str) -> None:
+    def proteins(self, what: str, tokens: Sequence[int], samples: int, dtype: str, buckets: str | None = None) -> None:
         """Run proteins of so many residues in one command; a line per job."""
-        self.command(what, [write_job(self.folder, count) for count in tokens], samples, dtype, *options)
+        self.measure(what, [write_job(self.folder, count) for count in tokens], samples, dtype, buckets)
 
-    def command(self, what: str, jobs: Sequence[Path], samples: int, dtype: str, *options: str) -> None:
-        """Run jobs in one command; a line per job."""
+    def command(self, out: Path, config: dict[str, object], seeds: Sequence[int]) -> list[str]:
+        """The words of a command before its jobs."""
+        file = self.folder / "settings.toml"
+        file.write_text(f"threads = {config.pop('threads')}\n")
+        words = [sys.executable, "-m", "foldline.cli", "predict", "--out", str(out), "--config", str(file)]
+        words += ["--seeds", ",".join(map(str, seeds))]
+        return words + [word for name, value in config.items() for word in (f"--{name}", str(value))]
+
+    def measure(self, what: str, jobs: Sequence[Path], samples: int, dtype: str, buckets: str | None = None) -> None:
+        """Run jobs in one process; a line per job."""
         out = self.folder / f"{what}-{jobs[0].stem}-{samples}-{dtype}"
-        config = self.folder / "settings.toml"
-        config.write_text(f"threads = {self.args.threads}\n")
-        words = ["--model", self.args.model, "--out", str(out), "--device", "cpu", "--dtype", dtype]
-        words += ["--samples", str(samples), "--steps", "2", "--recycles", "0", "--config", str(config), *options]
-        words += ["--seeds", ",".join(map(str, range(1, self.args.seeds + 1)))]
-        run([sys.executable, "-m", "foldline.cli", "predict", *map(str, jobs), *words])
+        config = {"model": self.args.model, "device": "cpu", "dtype": dtype, "samples": samples, "steps": 2}
+        config |= {"recycles": 0, "threads": self.args.threads}
+        seeds = range(1, self.args.seeds + 1)
+        if self.args.program:
+            config |= {"buckets": [int(size) for size in buckets.split(",")]} if buckets else {}
+            asked = json.dumps({"config": config, "out": str(out), "seeds": list(seeds)})
+            words = [sys.executable, "-c", PROGRAM, asked]
+        else:
+            words = self.command(out, config | ({"buckets": buckets} if buckets else {}), seeds)
+        run([*words, *map(str, jobs)])
         records = [json.loads(path.read_text()) for path in out.glob("*/*_run.json")]
         assert len(records) == len(jobs)
         for record in sorted(records, key=lambda one: one["peak_bytes"]):
@@ -94,15 +117,15 @@ class Bench:
                 sizes = range(FIRST_OF_QUEUE, FIRST_OF_QUEUE + BETWEEN * args.queue, BETWEEN)
                 self.proteins("queue", sizes, 1, dtype)
             if args.buckets:
-                self.proteins("buckets", SHARING, 5, dtype, "--buckets", args.buckets)
+                self.proteins("buckets", SHARING, 5, dtype, args.buckets)
 
     def of_jobs(self) -> None:
         """The jobs given, each alone and all in one command."""
         for samples, dtype in itertools.product(self.args.samples, self.args.dtypes):
             for job in self.args.jobs:
-                self.command(job.stem[:7], [job], samples, dtype)
+                self.measure(job.stem[:7], [job], samples, dtype)
             if len(self.args.jobs) > 1:
-                self.command("queue", self.args.jobs, samples, dtype)
+                self.measure("queue", self.args.jobs, samples, dtype)
 
 
 def main() -> int:
@@ -118,6 +141,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", nargs="*", type=Path)
+    parser.add_argument("--program", action="store_true")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,8 @@ import os
 import sys
 from contextlib import suppress
 
+from foldline.heap import is_glibc
+
 SETTING = "glibc.malloc.tcache_count=0"
 ADDED = 'export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}$0"; exec "$@"'
 MARK = "foldline-restarted"  # of python -X, which no child inherits
@@ -12,18 +14,12 @@ MARK = "foldline-restarted"  # of python -X, which no child inherits
 def restart_without_caches() -> None:
     """Start `foldline predict` again, in this process, with a heap that has no caches of small blocks per thread.
 
-    glibc cuts a tensor with its alignment out of a larger block and puts the ends into such a cache, where they are
-    never joined to what is freed beside them: the next tensor of the same size fits none of the holes. Networks of
-    real widths held 60 to 240 MB of holes, and no two runs the same; without caches few, in the same time.
+    With them (see `foldline.heap`) networks of real widths held 60 to 240 MB of holes, and no two runs the same;
+    without them few, in the same time.
 
     Nothing happens for other commands, under other C libraries and where it was done.
     """
-    if sys.argv[1:2] == ["predict"] and MARK not in sys._xoptions and sys.executable and _is_glibc():
+    if sys.argv[1:2] == ["predict"] and MARK not in sys._xoptions and sys.executable and is_glibc():
         command = [sys.executable, "-X", MARK, *sys.orig_argv[1:]]
         with suppress(OSError):  # no shell: it goes on as it is
             os.execv("/bin/sh", ["sh", "-c", ADDED, SETTING, *command])
-
-
-def _is_glibc() -> bool:
-    name = "CS_GNU_LIBC_VERSION"
-    return sys.platform == "linux" and name in os.confstr_names and str(os.confstr(name)).startswith("glibc")

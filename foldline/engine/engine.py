@@ -25,6 +25,7 @@ from foldline.engine.schedule import BUCKETS, Throughput, in_order
 from foldline.errors import InputError
 from foldline.execute import Children, Event, StopRequest, ignore
 from foldline.execute import Progress as Listener
+from foldline.heap import has_caches
 from foldline.limits import processors
 from foldline.models import Network
 from foldline.ops.linear import keeps_kernels
@@ -68,6 +69,7 @@ class Engine:
         threads = available_threads(self.config.threads)
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
+        self._cached_heap = self.device.type == "cpu" and has_caches()
         self._residency: Residency | None = None
         self._sizes: set[Sizes] = set()  # of what has run
         self._sha256: str | None = None
@@ -179,6 +181,7 @@ class Engine:
             device=self.device.type,
             threads=torch.get_num_threads(),
             sizes_before=len(self._sizes - {_of_kernels(sizes)}) if keeps else 0,
+            cached_heap=self._cached_heap,
         )
 
     def will_run(self, chosen: Plan) -> None:

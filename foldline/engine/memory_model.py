@@ -42,10 +42,11 @@ KERNELS_AFTER_TRUNK = {"trunk": 0, "diffusion": 10_000_000, "confidence": 18_000
 # oneDNN's kernels for the shapes of one more size, and what its full stores of them have; measured with torch 2.13.
 KERNELS_OF_SIZE = {torch.float32: 42_000_000, torch.bfloat16: 48_000_000}
 MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
-# The largest block that glibc takes from the heap, the share of a step's activations that stays there when they are
-# freed (measured with 64 to 1,000 tokens and 5 to 60 samples: 0.5 to 0.7), and the share and the most of row blocks
-# that does before the first step.
-MOST_ON_HEAP, KEPT_ON_HEAP, ROWS_BEFORE, MOST_ROWS_BEFORE = 1 << 25, 0.6, 0.5, 3 << 23
+# The largest block that glibc takes from the heap; the share of a set of row blocks that stays there when they are
+# freed, before the first diffusion step at most so much, and in the steps. What a group beside others keeps more than
+# one alone: threads have arenas of their own. The most that holes between tensors take (see foldline/heap.py).
+MOST_ON_HEAP, ROWS_BEFORE, MOST_ROWS_BEFORE, ROWS_IN_STEP = 1 << 25, 0.5, 3 << 23, 0.5
+BESIDE, MOST_HOLES = 1.5, 1 << 27
 # Of the thread that writes: bytes of an atom as mmCIF text and its columns (measured with 42,000 atoms: 1,400), bytes
 # of a number while it becomes text, and how many of those do so at once.
 ATOM_AS_TEXT, NUMBER_AS_TEXT, NUMBERS_AT_ONCE = 1_500, 48, 1 << 18
@@ -119,10 +120,10 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
 def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     """What a CPU process holds beside live tensors, for every stage.
 
-    Row blocks are small enough to come from the heap, which keeps up to one set of them when they are freed, and so
-    are the activations of a diffusion step, up to a size. Kernels of the sizes that ran before stay; the more there
-    are, the more often a new one replaces another. What is written is written beside the stages of the seed or the job
-    that comes next.
+    Row blocks are small enough to come from the heap, which keeps up to one set of them when they are freed, and of a
+    diffusion step the smaller of two sets of activations. As many bytes again are holes between tensors where the heap
+    caches small blocks. Kernels of the sizes that ran before stay; the more there are, the more often a new one
+    replaces another. What is written is written beside the stages of the seed or the job that comes next.
     """
     items = {"trunk": p.trunk_dtype, "diffusion": p.diffusion_dtype, "confidence": p.confidence_dtype}
     r, several = Block.of(sizes.n_token, sizes.n_token, p.rows.pair), sizes.n_sample * sizes.n_seed > 1
@@ -132,15 +133,28 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
     process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
     heaps = {n: min(int(ROWS_BEFORE * block * items[s].itemsize), MOST_ROWS_BEFORE) for n, s in STAGES.items()}
-    heaps["diffusion, step"] = block * items["diffusion"].itemsize
+    heaps["diffusion, step"] = int(ROWS_IN_STEP * block * items["diffusion"].itemsize) + _kept_activations(
+        sizes, spec, p
+    )
     heaps["confidence"] = block * items["confidence"].itemsize + (WRITER_BESIDE if several else 0)
-    if p.diffusion_batch * sizes.n_atom * spec.c_atom * p.diffusion_dtype.itemsize <= MOST_ON_HEAP:
-        kept = int(KEPT_ON_HEAP * _Model(sizes, spec, p).step()["activations"])
-        heaps["diffusion, step"] = max(heaps["diffusion, step"], kept)
+    beside = 1 + BESIDE * (p.side_by_side - 1)
+    process["holes"] = int(beside * min(block * FLOAT, MOST_HOLES)) if p.request.cached_heap else 0
     return {
-        name: process | {"kernels": kernels[stage], "heap": p.side_by_side * heaps[name]}
-        for name, stage in STAGES.items()
+        name: process | {"kernels": kernels[stage], "heap": int(beside * heaps[name])} for name, stage in STAGES.items()
     }
+
+
+def _kept_activations(sizes: Sizes, spec: ModelSpec, p: "Plan") -> int:
+    """What the heap keeps of a diffusion step's activations: those of atoms and of tokens are blocks of unequal sizes.
+
+    Neither set fits where the other was, so the smaller one stays beside the larger; blocks that do not come from the
+    heap leave nothing.
+    """
+    item, n_sample = p.diffusion_dtype.itemsize, p.diffusion_batch
+    atom, token = n_sample * sizes.n_atom * spec.c_atom * item, n_sample * sizes.n_token * spec.c_token * item
+    atoms = 13 * atom if atom <= MOST_ON_HEAP else 0
+    hidden = 4 * token if 4 * token <= MOST_ON_HEAP else 0
+    return min(atoms, 6 * token + hidden if token <= MOST_ON_HEAP else 0)
 
 
 def writing_bytes(sizes: Sizes, p: "Plan") -> int:

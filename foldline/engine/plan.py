@@ -26,6 +26,7 @@ class Request:
     device: str  # device type: "cpu" or "cuda"
     threads: int = 1  # of the CPU that computes
     sizes_before: int = 0  # jobs of other sizes whose kernels this process keeps: on a CPU with oneDNN
+    cached_heap: bool = False  # whether the process's heap keeps small blocks apart (foldline/heap.py); of a CPU
 
 
 @dataclass(frozen=True)
@@ -108,17 +109,19 @@ def plan(
     device: str = "cpu",
     threads: int = 1,
     sizes_before: int = 0,
+    cached_heap: bool = False,
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
     Down the ladder until every stage fits; then what turns out not to have been needed is taken back, rung by rung in
-    the opposite order: what more memory gives back never costs what was given up later. `threads` and
-    `sizes_before` are of the `Request`.
+    the opposite order: what more memory gives back never costs what was given up later. `threads`, `sizes_before` and
+    `cached_heap` are of the `Request`.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, sizes_before=sizes_before)
+    of_process = {"sizes_before": sizes_before, "cached_heap": cached_heap}
+    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, **of_process)
     given_up: list[tuple[str, object]] = []
     while chosen.peak_bytes > memory_bytes:
         leaner = chosen.smaller()
@@ -147,7 +150,8 @@ def _remedy(least: Plan, memory_bytes: int, dtype: torch.dtype) -> str:
         size = f"a machine with at least {_tenths(least.peak_bytes)} GiB of memory"
     if dtype == torch.bfloat16:
         return f"use {size}"
-    low = leanest(asked.sizes, asked.spec, dtype=torch.bfloat16, device=asked.device, sizes_before=asked.sizes_before)
+    of_process = {"sizes_before": asked.sizes_before, "cached_heap": asked.cached_heap}
+    low = leanest(asked.sizes, asked.spec, dtype=torch.bfloat16, device=asked.device, **of_process)
     if low.peak_bytes > memory_bytes:
         return f"use {size}"
     return f"use --dtype bf16, which needs {_tenths(low.peak_bytes)} GiB, or {size}"
@@ -166,6 +170,7 @@ def richest(
     device: str = "cpu",
     threads: int = 1,
     sizes_before: int = 0,
+    cached_heap: bool = False,
 ) -> Plan:
     """The plan of a device whose memory has no end."""
     low, n = dtype == torch.bfloat16, sizes.n_token
@@ -189,7 +194,7 @@ def richest(
         park_template=False,
         park_pair=False,
         stage_bytes={},
-        request=Request(sizes, spec, device, threads, sizes_before),
+        request=Request(sizes, spec, device, threads, sizes_before, cached_heap),
     )
     return estimate(chosen)
 
@@ -201,9 +206,11 @@ def leanest(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     sizes_before: int = 0,
+    cached_heap: bool = False,
 ) -> Plan:
     """The last rung of the ladder."""
-    chosen = richest(sizes, spec, dtype=dtype, device=device, sizes_before=sizes_before)
+    of_process = {"sizes_before": sizes_before, "cached_heap": cached_heap}
+    chosen = richest(sizes, spec, dtype=dtype, device=device, **of_process)
     while (leaner := chosen.smaller()) is not None:
         chosen = leaner
     return chosen

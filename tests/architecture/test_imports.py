@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "foldline"
 # Floors from the bottom up. Rooms of one tuple stand in a row: each may import those before it. Rooms of different
 # tuples of a floor do not know each other.
 FLOORS: list[list[tuple[str, ...]]] = [
-    [("errors", "shapes", "limits", "config", "execute", "remote")],
+    [("errors", "shapes", "limits", "heap", "config", "execute", "remote")],
     [("tensors",), ("chem", "structure", "inputs")],
     [("ops",), ("search",)],
     [("layers",), ("features",)],

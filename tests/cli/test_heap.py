@@ -10,7 +10,7 @@ import pytest
 
 from foldline.cli import heap
 
-GLIBC = pytest.mark.skipif(sys.platform != "linux" or not heap._is_glibc(), reason="another C library")
+GLIBC = pytest.mark.skipif(sys.platform != "linux" or not heap.is_glibc(), reason="another C library")
 # prints what it was given, and by how much the bytes in use fall when a small block is freed
 PROGRAM = """
 import ctypes, os, sys
@@ -79,7 +79,7 @@ def test_it_goes_on_where_it_cannot_restart(fault: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "execv", refuse)
     monkeypatch.setattr(sys, "argv", ["foldline", "predict"])
-    monkeypatch.setattr(heap, "_is_glibc", lambda: fault != "another C library")
+    monkeypatch.setattr(heap, "is_glibc", lambda: fault != "another C library")
     if fault == "no interpreter":
         monkeypatch.setattr(sys, "executable", "")
     heap.restart_without_caches()

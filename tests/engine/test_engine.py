@@ -192,6 +192,15 @@ def test_plans_count_the_kernels_of_sizes_that_went_before(
     assert before == ([0, 0, 1, 1, 2] if keeps else [0] * 5)
 
 
+@pytest.mark.parametrize("caches", [True, False])
+def test_plans_count_the_holes_that_the_heap_of_a_program_has(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caches: bool
+) -> None:
+    monkeypatch.setattr("foldline.engine.engine.has_caches", lambda: caches)
+    chosen = Engine(checkpoint, config=EngineConfig(**SETTINGS)).plan_of((10, 80), 5, 1)
+    assert chosen.request.cached_heap is caches
+
+
 def test_a_job_that_does_not_fit_is_a_prediction_with_an_error(checkpoint: Path) -> None:
     small = Engine(checkpoint, config=EngineConfig(**(SETTINGS | {"max_memory": 1 << 20})))
     prediction = only(small.predict([a_job()]))

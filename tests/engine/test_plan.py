@@ -17,6 +17,7 @@ from foldline.engine.memory_model import (
     MOST_KERNELS,
     STAGES,
     parameter_bytes,
+    process_terms,
     stage_terms,
 )
 from foldline.engine.plan import GIB, Plan, Sizes, estimate, leanest, plan, richest, work_sizes
@@ -100,6 +101,39 @@ def test_kernels_of_other_sizes_count_on_a_cpu_until_their_store_is_full() -> No
         assert peaks[3] - peaks[0] == pytest.approx(full, abs=2) and peaks[4] - peaks[3] < 2
     none, many = (plan(small, PROTENIX_V1, PLENTY, device="cuda", sizes_before=n).stage_bytes for n in (0, 50))
     assert none == many
+
+
+def test_holes_of_a_heap_with_caches_count_on_a_cpu_alone_in_every_stage() -> None:
+    def stages(device: str, *, cached: bool, seeds: int = 1) -> dict[str, int]:
+        sizes = replace(SIZES, n_seed=seeds)
+        return plan(sizes, PROTENIX_V1, PLENTY, device=device, threads=seeds, cached_heap=cached).stage_bytes
+
+    without, holes = stages("cpu", cached=False), stages("cpu", cached=True)
+    (one,) = {holes[stage] - without[stage] for stage in without}
+    assert 30e6 < one < 1 << 28
+    (two,) = {size - stages("cpu", cached=False, seeds=2)[k] for k, size in stages("cpu", cached=True, seeds=2).items()}
+    assert two > 2 * one
+    assert stages("cuda", cached=False) == stages("cuda", cached=True)
+    with pytest.raises(DoesNotFit):
+        plan(SIZES, PROTENIX_V1, leanest(SIZES, PROTENIX_V1).peak_bytes, cached_heap=True)
+
+
+def test_a_step_keeps_the_smaller_set_of_its_activations_while_they_come_from_the_heap() -> None:
+    """Atoms' or tokens'; larger samples are blocks that go back as they are freed."""
+
+    def kept(n_token: int, n_atom: int, n_sample: int) -> int:
+        sizes = Sizes(n_token, n_atom, 1, n_sample)
+        p = plan(sizes, PROTENIX_V1, PLENTY)
+        rows = process_terms(sizes, PROTENIX_V1, replace(p, diffusion_batch=n_sample * 10**6))["diffusion, step"][
+            "heap"
+        ]
+        return process_terms(sizes, PROTENIX_V1, p)["diffusion, step"]["heap"] - rows
+
+    assert kept(100, 800, 5) == 10 * 5 * 100 * 768 * 4
+    assert kept(100, 800, 10) == 2 * kept(100, 800, 5)
+    assert kept(100, 200, 5) == 13 * 5 * 200 * 128 * 4
+    assert kept(1_000, 8_000, 5) == 6 * 5 * 1_000 * 768 * 4  # the hidden layer is no block of the heap
+    assert kept(3_000, 20_000, 5) == kept(1_000, 20_000, 5) == 0
 
 
 def ladder(p: Plan) -> list[Plan]:
