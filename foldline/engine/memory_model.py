@@ -133,9 +133,8 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
     process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
     heaps = {n: min(int(ROWS_BEFORE * block * items[s].itemsize), MOST_ROWS_BEFORE) for n, s in STAGES.items()}
-    heaps["diffusion, step"] = int(ROWS_IN_STEP * block * items["diffusion"].itemsize) + _kept_activations(
-        sizes, spec, p
-    )
+    rows = int(ROWS_IN_STEP * block * items["diffusion"].itemsize)
+    heaps["diffusion, step"] = rows + _kept_activations(sizes, spec, p)
     heaps["confidence"] = block * items["confidence"].itemsize + (WRITER_BESIDE if several else 0)
     beside = 1 + BESIDE * (p.side_by_side - 1)
     process["holes"] = int(beside * min(block * FLOAT, MOST_HOLES)) if p.request.cached_heap else 0
