@@ -33,7 +33,7 @@ from foldline.cli.heap import SETTING
 from foldline.config import EngineConfig
 from foldline.engine.memory_bench import MemoryReport, measure, measure_process
 from foldline.engine.memory_model import stage_terms
-from foldline.engine.plan import Plan, Sizes, leanest, plan, richest, work_sizes
+from foldline.engine.plan import Plan, Process, Sizes, leanest, plan, richest, work_sizes
 from foldline.errors import DoesNotFit
 from foldline.models.spec import PROTENIX_MINI, PROTENIX_TINY, PROTENIX_V05, PROTENIX_V1, PROTENIX_V2
 from foldline.ops import row_blocks
@@ -217,7 +217,7 @@ def resident(model: str, tokens: int, dtype: str, before: int) -> tuple[Plan, di
 def child_plan(model: str, tokens: int, dtype: str, before: int) -> Plan:
     """One sample on a CPU, with all weights."""
     sizes, kept = Sizes(tokens, 8 * tokens, 500, 1), before if keeps_kernels(DTYPES[dtype]) else 0
-    return plan(sizes, SPECS[model], UNLIMITED, dtype=DTYPES[dtype], device="cpu", sizes_before=kept)
+    return plan(sizes, SPECS[model], UNLIMITED, dtype=DTYPES[dtype], device="cpu", process=Process(kept))
 
 
 def child(model: str, tokens: str, dtype: str, before: str) -> None:

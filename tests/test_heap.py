@@ -10,14 +10,14 @@ from foldline import heap
 
 GLIBC = pytest.mark.skipif(not heap.is_glibc(), reason="another C library")
 PROGRAM = """
-import os, threading
+import sys, threading
 import torch
 from foldline.heap import has_caches
 ended = threading.Event()
 def other():
     while not ended.is_set():
         torch.empty(3_000), bytes(5_000)
-threads = [threading.Thread(target=other) for _ in range(int(os.sys.argv[1]))]
+threads = [threading.Thread(target=other) for _ in range(int(sys.argv[1]))]
 for thread in threads:
     thread.start()
 print(*{has_caches() for _ in range(50)})

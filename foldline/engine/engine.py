@@ -15,7 +15,7 @@ from foldline.config import EngineConfig
 from foldline.engine.group import Lane
 from foldline.engine.job_run import Prediction
 from foldline.engine.ladder import run_lanes
-from foldline.engine.plan import Plan, Sizes, plan
+from foldline.engine.plan import Plan, Process, Sizes, plan
 from foldline.engine.prepare import Prepared, Preparer
 from foldline.engine.queue import Queue, executor_of
 from foldline.engine.record import available_bytes, available_threads
@@ -180,8 +180,7 @@ class Engine:
             dtype=self._dtype(),
             device=self.device.type,
             threads=torch.get_num_threads(),
-            sizes_before=len(self._sizes - {_of_kernels(sizes)}) if keeps else 0,
-            cached_heap=self._cached_heap,
+            process=Process(len(self._sizes - {_of_kernels(sizes)}) if keeps else 0, self._cached_heap),
         )
 
     def will_run(self, chosen: Plan) -> None:

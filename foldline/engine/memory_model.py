@@ -129,7 +129,7 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     r, several = Block.of(sizes.n_token, sizes.n_token, p.rows.pair), sizes.n_sample * sizes.n_seed > 1
     block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
     most = MOST_KERNELS[p.trunk_dtype]
-    before = round(most * (1 - math.exp(-p.request.sizes_before * KERNELS_OF_SIZE[p.trunk_dtype] / most)))
+    before = round(most * (1 - math.exp(-p.request.process.sizes_before * KERNELS_OF_SIZE[p.trunk_dtype] / most)))
     kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
     process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
     heaps = {n: min(int(ROWS_BEFORE * block * items[s].itemsize), MOST_ROWS_BEFORE) for n, s in STAGES.items()}
@@ -137,7 +137,7 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     heaps["diffusion, step"] = rows + _kept_activations(sizes, spec, p)
     heaps["confidence"] = block * items["confidence"].itemsize + (WRITER_BESIDE if several else 0)
     beside = 1 + BESIDE * (p.side_by_side - 1)
-    process["holes"] = int(beside * min(block * FLOAT, MOST_HOLES)) if p.request.cached_heap else 0
+    process["holes"] = int(beside * min(block * FLOAT, MOST_HOLES)) if p.request.process.cached_heap else 0
     return {
         name: process | {"kernels": kernels[stage], "heap": int(beside * heaps[name])} for name, stage in STAGES.items()
     }

@@ -18,6 +18,17 @@ ROW_HALVINGS = 3  # how often row blocks may be halved
 
 
 @dataclass(frozen=True)
+class Process:
+    """What of a CPU process weighs on its plans."""
+
+    sizes_before: int = 0  # jobs of other sizes whose kernels it keeps: with oneDNN
+    cached_heap: bool = False  # whether its heap keeps small blocks apart (foldline/heap.py)
+
+
+FRESH = Process()
+
+
+@dataclass(frozen=True)
 class Request:
     """What a plan was asked for."""
 
@@ -25,8 +36,7 @@ class Request:
     spec: ModelSpec
     device: str  # device type: "cpu" or "cuda"
     threads: int = 1  # of the CPU that computes
-    sizes_before: int = 0  # jobs of other sizes whose kernels this process keeps: on a CPU with oneDNN
-    cached_heap: bool = False  # whether the process's heap keeps small blocks apart (foldline/heap.py); of a CPU
+    process: Process = FRESH
 
 
 @dataclass(frozen=True)
@@ -108,20 +118,18 @@ def plan(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     threads: int = 1,
-    sizes_before: int = 0,
-    cached_heap: bool = False,
+    process: Process = FRESH,
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
     Down the ladder until every stage fits; then what turns out not to have been needed is taken back, rung by rung in
-    the opposite order: what more memory gives back never costs what was given up later. `threads`, `sizes_before` and
-    `cached_heap` are of the `Request`.
+    the opposite order: what more memory gives back never costs what was given up later. `threads` and `process` are of
+    the `Request`.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    of_process = {"sizes_before": sizes_before, "cached_heap": cached_heap}
-    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, **of_process)
+    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, process=process)
     given_up: list[tuple[str, object]] = []
     while chosen.peak_bytes > memory_bytes:
         leaner = chosen.smaller()
@@ -150,8 +158,7 @@ def _remedy(least: Plan, memory_bytes: int, dtype: torch.dtype) -> str:
         size = f"a machine with at least {_tenths(least.peak_bytes)} GiB of memory"
     if dtype == torch.bfloat16:
         return f"use {size}"
-    of_process = {"sizes_before": asked.sizes_before, "cached_heap": asked.cached_heap}
-    low = leanest(asked.sizes, asked.spec, dtype=torch.bfloat16, device=asked.device, **of_process)
+    low = leanest(asked.sizes, asked.spec, dtype=torch.bfloat16, device=asked.device, process=asked.process)
     if low.peak_bytes > memory_bytes:
         return f"use {size}"
     return f"use --dtype bf16, which needs {_tenths(low.peak_bytes)} GiB, or {size}"
@@ -169,8 +176,7 @@ def richest(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     threads: int = 1,
-    sizes_before: int = 0,
-    cached_heap: bool = False,
+    process: Process = FRESH,
 ) -> Plan:
     """The plan of a device whose memory has no end."""
     low, n = dtype == torch.bfloat16, sizes.n_token
@@ -194,7 +200,7 @@ def richest(
         park_template=False,
         park_pair=False,
         stage_bytes={},
-        request=Request(sizes, spec, device, threads, sizes_before, cached_heap),
+        request=Request(sizes, spec, device, threads, process),
     )
     return estimate(chosen)
 
@@ -205,12 +211,10 @@ def leanest(
     *,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    sizes_before: int = 0,
-    cached_heap: bool = False,
+    process: Process = FRESH,
 ) -> Plan:
     """The last rung of the ladder."""
-    of_process = {"sizes_before": sizes_before, "cached_heap": cached_heap}
-    chosen = richest(sizes, spec, dtype=dtype, device=device, **of_process)
+    chosen = richest(sizes, spec, dtype=dtype, device=device, process=process)
     while (leaner := chosen.smaller()) is not None:
         chosen = leaner
     return chosen

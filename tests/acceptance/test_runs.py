@@ -20,7 +20,7 @@ from upstream_layout import SMALL, small_network, state
 
 from foldline.confidence import has_clash
 from foldline.engine.memory_bench import ProcessBytes
-from foldline.engine.plan import Sizes, plan, richest
+from foldline.engine.plan import Process, Sizes, plan, richest
 from foldline.heap import has_caches
 from foldline.models.spec import PROTENIX_V1
 from foldline.ops import linear
@@ -237,7 +237,7 @@ def test_a57_sizes_at_the_edges_of_buckets(outcome: Command, length: int, bucket
 def test_a58_many_samples_and_seeds(predicted: Command) -> None:
     """All are there, and in the memory of a few: tests/engine/test_flat_memory.py counts it to the byte."""
     process = ProcessBytes() if ProcessBytes.CLEAR.exists() else None
-    memory = str(richest(Sizes(1, 1, 1, n_sample=5), SMALL, cached_heap=has_caches()).peak_bytes)
+    memory = str(richest(Sizes(1, 1, 1, n_sample=5), SMALL, process=Process(cached_heap=has_caches())).peak_bytes)
     peaks = []
 
     def measured(*given: Any) -> Any:

@@ -188,7 +188,7 @@ def test_plans_count_the_kernels_of_sizes_that_went_before(
         machine.plan_of((99, 800), 5, 1)  # is not run
         chosen = machine.plan_of((n_token, 80), 5, 1)
         machine.will_run(chosen)
-        before.append(chosen.request.sizes_before)
+        before.append(chosen.request.process.sizes_before)
     assert before == ([0, 0, 1, 1, 2] if keeps else [0] * 5)
 
 
@@ -198,7 +198,7 @@ def test_plans_count_the_holes_that_the_heap_of_a_program_has(
 ) -> None:
     monkeypatch.setattr("foldline.engine.engine.has_caches", lambda: caches)
     chosen = Engine(checkpoint, config=EngineConfig(**SETTINGS)).plan_of((10, 80), 5, 1)
-    assert chosen.request.cached_heap is caches
+    assert chosen.request.process.cached_heap is caches
 
 
 def test_a_job_that_does_not_fit_is_a_prediction_with_an_error(checkpoint: Path) -> None:

@@ -109,6 +109,7 @@ def whole_run(checkpoint: Path, out: Path, *, samples: int, seeds: int) -> tuple
             while len(list(out.rglob("j_seed-*_model.cif"))) < before:
                 assert time.monotonic() < latest, "what is finished is not written"
                 time.sleep(0.001)  # how late the writer is tells nothing of what a seed leaves behind
+            gc.collect()  # when Python would do so depends on all that ran before in this process
             if not tracemalloc.is_tracing():
                 tracemalloc.start()
         if event.stage == "write" and event.seed is not None:
@@ -125,10 +126,10 @@ def whole_run(checkpoint: Path, out: Path, *, samples: int, seeds: int) -> tuple
 
 
 def test_what_a_run_holds_beside_tensors_is_flat_too(checkpoint: Path, tmp_path: Path) -> None:
-    """What grows beside positions is the list of what is written; one matrix of errors a sample would be 6,400."""
+    """What grows beside positions is the list of what is written."""
     whole_run(checkpoint, tmp_path / "warm", samples=1, seeds=1)
     few, n_atom = whole_run(checkpoint, tmp_path / "few", samples=BATCH, seeds=3)
     assert few > 2e5
     for name, samples, seeds in (("samples", 60, 1), ("seeds", BATCH, 12)):
         many, _ = whole_run(checkpoint, tmp_path / name, samples=samples, seeds=seeds)
-        assert many - few <= samples * (n_atom * XYZ + 1_500 * seeds) + 200_000, (name, many, few)
+        assert many - few <= samples * (n_atom * XYZ + 1_000 * seeds) + 200_000, (name, many, few)

@@ -20,7 +20,7 @@ from foldline.engine.memory_model import (
     process_terms,
     stage_terms,
 )
-from foldline.engine.plan import GIB, Plan, Sizes, estimate, leanest, plan, richest, work_sizes
+from foldline.engine.plan import GIB, Plan, Process, Sizes, estimate, leanest, plan, richest, work_sizes
 from foldline.errors import DoesNotFit
 from foldline.models import ModelSpec, Network
 from foldline.models.spec import PROTENIX_MINI, PROTENIX_TINY, PROTENIX_V05, PROTENIX_V1, PROTENIX_V2
@@ -95,18 +95,21 @@ def test_kernels_of_other_sizes_count_on_a_cpu_until_their_store_is_full() -> No
     """On a GPU none are kept."""
     small = replace(SIZES, n_token=100, n_atom=800)
     for dtype, full in MOST_KERNELS.items():
-        peaks = [plan(small, PROTENIX_V1, PLENTY, dtype=dtype, sizes_before=n).peak_bytes for n in (0, 1, 2, 500, 501)]
+        peaks = [
+            plan(small, PROTENIX_V1, PLENTY, dtype=dtype, process=Process(n)).peak_bytes for n in (0, 1, 2, 500, 501)
+        ]
         one = KERNELS_OF_SIZE[dtype]
         assert 0.85 * one < peaks[2] - peaks[1] < peaks[1] - peaks[0] < one
         assert peaks[3] - peaks[0] == pytest.approx(full, abs=2) and peaks[4] - peaks[3] < 2
-    none, many = (plan(small, PROTENIX_V1, PLENTY, device="cuda", sizes_before=n).stage_bytes for n in (0, 50))
+    none, many = (plan(small, PROTENIX_V1, PLENTY, device="cuda", process=Process(n)).stage_bytes for n in (0, 50))
     assert none == many
 
 
 def test_holes_of_a_heap_with_caches_count_on_a_cpu_alone_in_every_stage() -> None:
     def stages(device: str, *, cached: bool, seeds: int = 1) -> dict[str, int]:
         sizes = replace(SIZES, n_seed=seeds)
-        return plan(sizes, PROTENIX_V1, PLENTY, device=device, threads=seeds, cached_heap=cached).stage_bytes
+        process = Process(cached_heap=cached)
+        return plan(sizes, PROTENIX_V1, PLENTY, device=device, threads=seeds, process=process).stage_bytes
 
     without, holes = stages("cpu", cached=False), stages("cpu", cached=True)
     (one,) = {holes[stage] - without[stage] for stage in without}
@@ -115,7 +118,7 @@ def test_holes_of_a_heap_with_caches_count_on_a_cpu_alone_in_every_stage() -> No
     assert two > 2 * one
     assert stages("cuda", cached=False) == stages("cuda", cached=True)
     with pytest.raises(DoesNotFit):
-        plan(SIZES, PROTENIX_V1, leanest(SIZES, PROTENIX_V1).peak_bytes, cached_heap=True)
+        plan(SIZES, PROTENIX_V1, leanest(SIZES, PROTENIX_V1).peak_bytes, process=Process(cached_heap=True))
 
 
 def test_a_step_keeps_the_smaller_set_of_its_activations_while_they_come_from_the_heap() -> None:
@@ -124,10 +127,9 @@ def test_a_step_keeps_the_smaller_set_of_its_activations_while_they_come_from_th
     def kept(n_token: int, n_atom: int, n_sample: int) -> int:
         sizes = Sizes(n_token, n_atom, 1, n_sample)
         p = plan(sizes, PROTENIX_V1, PLENTY)
-        rows = process_terms(sizes, PROTENIX_V1, replace(p, diffusion_batch=n_sample * 10**6))["diffusion, step"][
-            "heap"
-        ]
-        return process_terms(sizes, PROTENIX_V1, p)["diffusion, step"]["heap"] - rows
+        beyond = replace(p, diffusion_batch=n_sample * 10**6)  # of what comes from the heap
+        of_step, rows = (process_terms(sizes, PROTENIX_V1, one)["diffusion, step"] for one in (p, beyond))
+        return of_step["heap"] - rows["heap"]
 
     assert kept(100, 800, 5) == 10 * 5 * 100 * 768 * 4
     assert kept(100, 800, 10) == 2 * kept(100, 800, 5)
