@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from foldline.config import EngineConfig
-from foldline.engine.group import Lane
+from foldline.engine.group import Group, Lane
 from foldline.engine.job_run import Prediction
 from foldline.engine.ladder import run_lanes
 from foldline.engine.plan import Plan, Process, Sizes, plan
@@ -71,7 +71,7 @@ class Engine:
             torch.set_num_threads(threads)
         self._cached_heap = self.device.type == "cpu" and has_caches()
         self._residency: Residency | None = None
-        self._sizes: set[Sizes] = set()  # of what has run
+        self._kernels: set[tuple[Sizes, int, int]] = set()  # sizes, seeds and threads of the groups that have run
         self._sha256: str | None = None
         self._featuriser: Featuriser | None = None
         self._children = Children(self._n_children())
@@ -149,14 +149,18 @@ class Engine:
         results, seconds, lane = Results(), {}, Lane(features, draws)
         run = self.runner(results, progress)
         best = self.plan_for(features, n_msa_drawn=most_msa_rows([lane], run.passes, self.spec.max_msa))
-        self.will_run(best)
+
+        def on_group(group: Group) -> None:
+            seconds.update(group.seconds)
+            self.has_run(best, group)
+
         chosen = run_lanes(
             run,
             [lane],
             best,
             self.memory_bytes,
             on_rung=lambda rung: progress(Event("features", rung.stage, message=str(rung))),
-            on_group=lambda group: seconds.update(group.seconds),
+            on_group=on_group,
         )
         return results.of(lane, seconds, run), chosen
 
@@ -180,12 +184,18 @@ class Engine:
             dtype=self._dtype(),
             device=self.device.type,
             threads=torch.get_num_threads(),
-            process=Process(len(self._sizes - {_of_kernels(sizes)}) if keeps else 0, self._cached_heap),
+            process=Process(self._kernel_sets(sizes) if keeps else 0, self._cached_heap),
         )
 
-    def will_run(self, chosen: Plan) -> None:
-        """Note that a plan is going to be run: plans of other sizes count what products leave behind."""
-        self._sizes.add(_of_kernels(chosen.request.sizes))
+    def has_run(self, chosen: Plan, group: Group) -> None:
+        """Note a group that a plan has run: later plans count what its products leave behind."""
+        threads = max(1, chosen.request.threads // group.n_abreast)
+        self._kernels.add((_of_kernels(chosen.request.sizes), len(group.lanes), threads))
+
+    def _kernel_sets(self, sizes: Sizes) -> int:
+        """Sets of kernels that are kept, without the one that a job of these sizes makes itself or finds there."""
+        own = _of_kernels(sizes)
+        return len(self._kernels) - any(of == own for of, *_ in self._kernels)
 
     @property
     def memory_bytes(self) -> int:
@@ -338,8 +348,8 @@ class Engine:
 
 
 def _of_kernels(sizes: Sizes) -> Sizes:
-    """What of a job's sizes decides which kernels it leaves behind: hardly how many rows its passes read."""
-    return replace(sizes, n_msa_drawn=None)
+    """What of a job's sizes decides which kernels its groups leave behind: hardly how many rows its passes read."""
+    return replace(sizes, n_seed=1, n_msa_drawn=None)
 
 
 def _smiles_components(job: "Job") -> "dict[str, Component]":

@@ -122,14 +122,14 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
 
     Row blocks are small enough to come from the heap, which keeps up to one set of them when they are freed, and of a
     diffusion step the smaller of two sets of activations. As many bytes again are holes between tensors where the heap
-    caches small blocks. Kernels of the sizes that ran before stay; the more there are, the more often a new one
-    replaces another. What is written is written beside the stages of the seed or the job that comes next.
+    caches small blocks. Kernels of what ran before stay; the more there are, the more often a new one replaces another.
+    What is written is written beside the stages of the seed or the job that comes next.
     """
     items = {"trunk": p.trunk_dtype, "diffusion": p.diffusion_dtype, "confidence": p.confidence_dtype}
     r, several = Block.of(sizes.n_token, sizes.n_token, p.rows.pair), sizes.n_sample * sizes.n_seed > 1
     block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
     most = MOST_KERNELS[p.trunk_dtype]
-    before = round(most * (1 - math.exp(-p.request.process.sizes_before * KERNELS_OF_SIZE[p.trunk_dtype] / most)))
+    before = round(most * (1 - math.exp(-p.request.process.kernel_sets * KERNELS_OF_SIZE[p.trunk_dtype] / most)))
     kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
     process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
     heaps = {n: min(int(ROWS_BEFORE * block * items[s].itemsize), MOST_ROWS_BEFORE) for n, s in STAGES.items()}

@@ -21,7 +21,7 @@ ROW_HALVINGS = 3  # how often row blocks may be halved
 class Process:
     """What of a CPU process weighs on its plans."""
 
-    sizes_before: int = 0  # jobs of other sizes whose kernels it keeps: with oneDNN
+    kernel_sets: int = 0  # that it keeps of what ran before, for each size and number of threads: with oneDNN
     cached_heap: bool = False  # whether its heap keeps small blocks apart (foldline/heap.py)
 
 

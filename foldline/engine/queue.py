@@ -58,8 +58,8 @@ class Machine(Protocol):
         """The plan for seeds of jobs of a bucket; a pass reads `n_msa_drawn` alignment rows at most."""
         ...
 
-    def will_run(self, chosen: Plan) -> None:
-        """Note that a plan is going to be run."""
+    def has_run(self, chosen: Plan, group: Group) -> None:
+        """Note that a plan has run a group."""
         ...
 
     def runner(self) -> Run:
@@ -228,7 +228,6 @@ class Queue:
             drawn = most_msa_rows(lanes, runner.passes, runner.network.spec.max_msa) if lanes else None
             chosen = machine.plan_of(_bucket_of_all(runs, machine.buckets), n_msa, max(1, len(lanes)), drawn)
             chosen = replace(chosen, job_batch=len(runs))
-            machine.will_run(chosen)
         for run in runs:
             run.plan = chosen
             self.progress(Event(run.name, "plan", message=describe(run.features, chosen)))
@@ -257,6 +256,7 @@ class Queue:
                 self.progress(Event(runs[number].name, rung.stage, message=str(rung)))
 
         def on_group(group: Group) -> None:
+            machine.has_run(chosen, group)
             for lane in group.lanes:
                 runs[lane.job].took(seeds[lane], group.seconds, len(group.lanes) * group.n_abreast)
 

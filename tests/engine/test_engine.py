@@ -14,6 +14,7 @@ from tiny_features import rel_rms, tiny_features
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
+from foldline.engine.group import Group, Lane
 from foldline.errors import DoesNotFit, InputError, Stopped, WeightsError, WriteError
 from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
@@ -178,18 +179,28 @@ def test_weights_brought_stage_by_stage_give_the_same(checkpoint: Path, from_fea
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_plans_count_the_kernels_of_sizes_that_went_before(
+def test_plans_count_the_kernels_of_what_ran_before(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, keeps: bool
 ) -> None:
+    """There is a set for every size, number of seeds that go together, and number of threads."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr("foldline.engine.engine.keeps_kernels", lambda dtype: keeps)
     machine = Engine(checkpoint, config=EngineConfig(**SETTINGS))
-    before = []
-    for n_token in (10, 10, 11, 10, 12):
+    before, lane = [], Lane(FEATURES, Draws(1))
+    for n_token, n_lane, n_abreast in ((10, 1, 1), (10, 1, 1), (11, 1, 2), (11, 1, 1), (10, 2, 1), (12, 1, 1)):
         machine.plan_of((99, 800), 5, 1)  # is not run
-        chosen = machine.plan_of((n_token, 80), 5, 1)
-        machine.will_run(chosen)
-        before.append(chosen.request.process.sizes_before)
-    assert before == ([0, 0, 1, 1, 2] if keeps else [0] * 5)
+        chosen = machine.plan_of((n_token, 80), 5, n_lane * n_abreast)
+        machine.has_run(chosen, Group([lane] * n_lane, n_abreast=n_abreast))
+        before.append(chosen.request.process.kernel_sets)
+    assert before == ([0, 0, 1, 1, 2, 4] if keeps else [0] * 6)
+
+
+def test_plans_count_what_their_own_engine_has_run(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foldline.engine.engine.keeps_kernels", lambda dtype: True)
+    machine = Engine(checkpoint, config=EngineConfig(**SETTINGS))
+    machine.predict_features(FEATURES, Draws(1))
+    assert machine.plan_for(FEATURES).request.process.kernel_sets == 0
+    assert machine.plan_of((99, 800), 5, 1).request.process.kernel_sets == 1
 
 
 @pytest.mark.parametrize("caches", [True, False])
