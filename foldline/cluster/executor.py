@@ -1,5 +1,6 @@
 """An executor whose items run anywhere in a Ray cluster; what a lost worker was at is run again. Knows no searches."""
 
+import pickle
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
@@ -53,14 +54,17 @@ class RayExecutor:
         self, function: Callable[[Item], Result], items: Iterable[Item | None]
     ) -> Generator[tuple[Item, Future[Result]], None, None]:
         """See `Executor.each`. An item whose worker was lost is run again; the third time its future has WorkerLost."""
+        from ray.cloudpickle.cloudpickle import dumps
+
         ray, drawn = self._ray, iter(items)
         remote = ray.remote(max_retries=0)(_call)
         running: dict[Any, tuple[Item, int]] = {}
         narrow: float | None = None  # since when no node has been large enough
 
         def submit(item: Item, number: int) -> None:
+            packed = dumps((function, item))
             with signals_later():
-                running[remote.options(num_cpus=self._cores(item)).remote(function, item)] = item, number
+                running[remote.options(num_cpus=self._cores(item)).remote(packed)] = item, number
 
         try:
             while True:
@@ -136,9 +140,17 @@ def cores_of_search(ray: Any, asked: int | None) -> int:
     return min(asked or MOST_CORES, least)
 
 
-def _call(function: Callable[[Item], Result], item: Item) -> Result:
-    """What a worker runs."""
-    return function(item)
+def _call(packed: bytes) -> Any:
+    """What a worker runs: a function and its item, which it unpacks itself.
+
+    A worker whose item is given up ends, after what the item had begun: where that was the import of a library, it
+    could not be imported again in the same process.
+    """
+    try:
+        function, item = pickle.loads(packed)
+        return function(item)
+    except KeyboardInterrupt:  # from `cancel`
+        raise SystemExit(0) from None
 
 
 def _of_second(function: Callable[[Item], Result], pair: tuple[int, Item]) -> Result:

@@ -206,6 +206,43 @@ def test_the_protocol_of_executors(ray: Any, tmp_path: Path, capfd: pytest.Captu
     assert capfd.readouterr().out == ""
 
 
+def held(_item: int, flags: Path) -> None:
+    """Tell of this process and of a program that it starts, and wait for that; end it when this is ended."""
+    with subprocess.Popen(["sleep", "300"]) as program:
+        (flags / f"{os.getpid()}.part").write_text(str(program.pid))
+        (flags / f"{os.getpid()}.part").rename(flags / str(os.getpid()))
+        try:
+            while program.poll() is None:
+                time.sleep(0.05)  # Ray interrupts between two steps in Python
+        finally:
+            program.kill()
+
+
+def test_a_worker_whose_item_is_given_up_ends_after_what_it_began(ray: Any, tmp_path: Path) -> None:
+    """One that was interrupted as it imported a library could not import it again: later items would fail there."""
+    executor = RayExecutor(ray)
+
+    def given_up() -> None:
+        if any(name.suffix == "" for name in tmp_path.iterdir()):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        list(RayExecutor(ray, check=given_up).each(partial(held, flags=tmp_path), [1]))
+    (flag,) = tmp_path.iterdir()
+    latest, gone = time.monotonic() + 20, [int(flag.name), int(flag.read_text())]
+    while any(map(is_running, gone)):
+        assert time.monotonic() < latest, "goes on"
+        time.sleep(0.05)
+    assert [future.result() for future in executor.map(partial(double, flags=tmp_path), [1, 2])] == [2, 4]
+
+
+def is_running(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_node_without_the_database_is_named(ray: Any, folder: Path, tmp_path: Path) -> None:
     import shutil
 
