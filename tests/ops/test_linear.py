@@ -44,7 +44,7 @@ def test_linear_leaves_other_precisions_alone(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
-@pytest.mark.parametrize("size", [8, 128])  # below and above the size that gets a call of its own
+@pytest.mark.parametrize("size", [8, 128])
 def test_product(lead: tuple[int, ...], size: int) -> None:
     a, b = torch.randn(*lead, size, size), torch.randn(*lead, size + 1, size)
     wanted = a.double() @ b.double().transpose(-1, -2)
