@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_LEAST_APART = 1 << 24  # multiplications of one of several products from which a call of its own is as fast or faster
+
 
 def _has_onednn() -> bool:
     """Whether this PyTorch offers oneDNN's linear layer for plain tensors and the processor has AVX-512."""
@@ -46,9 +48,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a b^T for every leading index: a [*b, I, K], b [*b, J, K] -> [*b, I, J]; leading axes are equal.
 
-    Several products are made at once by PyTorch's own, which spreads them over the threads: one oneDNN call after the
-    other took up to 2.5 times as long for those of a triangle multiplication in two threads.
+    Several small products are made at once by PyTorch's own, which spreads them over the threads: one oneDNN call after
+    the other took up to 2.5 times as long for those of a triangle multiplication in two threads.
     """
-    if not _takes_onednn(a) or math.prod(a.shape[:-2]) != 1:
+    n_matrix, size = math.prod(a.shape[:-2]), a.shape[-2] * b.shape[-2] * a.shape[-1]
+    if not _takes_onednn(a) or (n_matrix > 1 and size < _LEAST_APART):
         return torch.matmul(a, b.transpose(-1, -2))
-    return linear(a.reshape(a.shape[-2:]), b.reshape(b.shape[-2:])).view(*a.shape[:-1], b.shape[-2])
+    if n_matrix == 1:
+        return linear(a.reshape(a.shape[-2:]), b.reshape(b.shape[-2:])).view(*a.shape[:-1], b.shape[-2])
+    out = a.new_empty(*a.shape[:-1], b.shape[-2])
+    for left, right, to in zip(_matrices(a), _matrices(b), _matrices(out), strict=True):
+        to.copy_(linear(left, right))
+    return out
+
+
+def _matrices(x: Tensor) -> tuple[Tensor, ...]:
+    """The matrices of [*b, I, K], as views."""
+    views = (x,)
+    while views[0].dim() > 3:
+        views = tuple(part for view in views for part in view.unbind())
+    return tuple(matrix for view in views for matrix in view.unbind())

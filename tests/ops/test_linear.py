@@ -44,7 +44,7 @@ def test_linear_leaves_other_precisions_alone(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
-@pytest.mark.parametrize("size", [8, 128])
+@pytest.mark.parametrize("size", [8, 128, 260])  # the last one is above what gets a call of its own
 def test_product(lead: tuple[int, ...], size: int) -> None:
     a, b = torch.randn(*lead, size, size), torch.randn(*lead, size + 1, size)
     wanted = a.double() @ b.double().transpose(-1, -2)
