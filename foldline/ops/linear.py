@@ -1,7 +1,8 @@
 """Products with weights, and of two operands. Chooses the library that computes them, never what is computed.
 
 On a CPU, PyTorch hands float32 products to MKL, which keeps to AVX2 on processors that are not Intel's. oneDNN, which
-PyTorch carries as well and uses for bfloat16, has AVX-512 on all of them: twice as fast there.
+PyTorch carries as well and uses for bfloat16, has AVX-512 on all of them: up to
+twice as fast there, where that is wider than AVX2.
 """
 
 import math
@@ -52,7 +53,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     the other took up to 2.5 times as long for those of a triangle multiplication in two threads.
     """
     n_matrix, size = math.prod(a.shape[:-2]), a.shape[-2] * b.shape[-2] * a.shape[-1]
-    if not _takes_onednn(a) or (n_matrix > 1 and size < _LEAST_APART):
+    if not _takes_onednn(a) or (n_matrix != 1 and size < _LEAST_APART):
         return torch.matmul(a, b.transpose(-1, -2))
     if n_matrix == 1:
         return linear(a.reshape(a.shape[-2:]), b.reshape(b.shape[-2:])).view(*a.shape[:-1], b.shape[-2])
