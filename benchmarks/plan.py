@@ -29,7 +29,7 @@ from unittest import mock
 import torch
 
 import foldline.layers.atoms
-from foldline.cli.heap import SETTING
+from foldline.cli.restart import HEAP
 from foldline.config import EngineConfig
 from foldline.engine.memory_bench import MemoryReport, measure, measure_process
 from foldline.engine.memory_model import stage_terms
@@ -208,7 +208,7 @@ def one_case(case: Case) -> None:
 
 def resident(model: str, tokens: int, dtype: str, before: int) -> tuple[Plan, dict[str, int]]:
     """A plan for a CPU without biases, and the peaks of the child that runs it."""
-    heap = f"GLIBC_TUNABLES={SETTING}"  # as a `foldline predict` has it
+    heap = f"GLIBC_TUNABLES={HEAP}"  # as a `foldline predict` has it
     command = ["env", heap, sys.executable, __file__, "--child", model, str(tokens), dtype, str(before)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return child_plan(model, tokens, dtype, before), json.loads(done.stdout)

@@ -6,12 +6,12 @@ Ctrl-C or SIGTERM ended the run.
 
 import sys
 
-from foldline.cli.heap import restart_without_caches
+from foldline.cli.restart import restart_prepared
 
 
 def start() -> None:
     """The command as a process of its own."""
-    restart_without_caches()
+    restart_prepared()
     main()
 
 

@@ -34,9 +34,9 @@ STAGES = {
     "diffusion, step": "diffusion",
     "confidence": "confidence",
 }
-# On a CPU, measured on Linux x86-64 with the heap of `foldline predict` (foldline/cli/heap.py): interpreter and torch
-# 240 MB, kernels' buffers 45 MB, chemistry libraries 65 to 85 MB; and kernels of the stages after the trunk, twice as
-# many where those run in another precision.
+# On a CPU, measured on Linux x86-64 with the heap of `foldline predict` (foldline/cli/restart.py): interpreter and
+# torch 240 MB, kernels' buffers 45 MB, chemistry libraries 65 to 85 MB; and kernels of the stages after the trunk,
+# twice as many where those run in another precision.
 PROCESS_BYTES = 355_000_000
 KERNELS_AFTER_TRUNK = {"trunk": 0, "diffusion": 10_000_000, "confidence": 18_000_000}
 # oneDNN's kernels for the shapes of one more size, and what its full stores of them have; measured with torch 2.13.
