@@ -1,14 +1,16 @@
 """Planned against measured memory of whole `foldline predict` commands on a CPU: all that the process ever held.
 
     peaks.py [--model demo | --preset small_v1] [--tokens 60 200 400 600 1200] [--samples 1 5] [--dtypes fp32 bf16]
-             [--queue 16] [--buckets 64,128] [--threads 1] [--seeds 1] [--jobs A.json B.json ...] [--program]
-             [--write FILE]
+             [--queue 16] [--buckets 64,128] [--threads 1] [--seeds 1] [--steps 2] [--jobs A.json B.json ...]
+             [--program] [--write FILE]
 
-A command for every size, number of samples and precision: one pass, two steps, start, features and files included; a
+A command for every size, number of samples and precision: one pass, few steps, start, features and files included; a
 preset is its network with random weights. Then one command for a queue of as many sizes as --queue says, and one for
 jobs that share passes (--buckets); each job of those is a line, with the peak of the process until its end. Proteins
 without alignments. With --jobs: those instead, with their alignments and templates, each alone and all in one command.
 With --program: an `Engine` in a Python program in place of each command. Bound: 10 %.
+
+A plan says what groups of seeds beside each other hold when their peaks meet. In two steps they may not: some 20 then.
 """
 
 import argparse
@@ -86,8 +88,8 @@ class Bench:
     def measure(self, what: str, jobs: Sequence[Path], samples: int, dtype: str, buckets: str | None = None) -> None:
         """Run jobs in one process; a line per job."""
         out = self.folder / f"{what}-{jobs[0].stem}-{samples}-{dtype}"
-        config = {"model": self.args.model, "device": "cpu", "dtype": dtype, "samples": samples, "steps": 2}
-        config |= {"recycles": 0, "threads": self.args.threads}
+        config = {"model": self.args.model, "device": "cpu", "dtype": dtype, "samples": samples}
+        config |= {"steps": self.args.steps, "recycles": 0, "threads": self.args.threads}
         seeds = range(1, self.args.seeds + 1)
         if self.args.program:
             config |= {"buckets": [int(size) for size in buckets.split(",")]} if buckets else {}
@@ -140,6 +142,7 @@ def main() -> int:
     parser.add_argument("--buckets", default="64,128")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2, help="more where seeds go beside each other: their peaks meet")
     parser.add_argument("--jobs", nargs="*", type=Path)
     parser.add_argument("--program", action="store_true")
     parser.add_argument("--write", type=Path)
