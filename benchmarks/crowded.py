@@ -3,12 +3,12 @@
     crowded.py [--commands 1 2] [--tokens 60] [--threads 2] [--passes 10] [--steps 30] [--samples 5] [--rounds 2]
 
 Each command predicts a job of its own with the network of two blocks each and random weights, with as many threads as
-the machine has cores. "as started": libgomp's own spinning; "predict": what `foldline predict` sets before it starts.
-Wall seconds until the last command has ended, CPU seconds of all; the ways take turns.
+the machine has cores. "as started": libgomp's own spinning; "predict": what `foldline predict` sets before it starts;
+"passive": OMP_WAIT_POLICY=passive, no spinning. Wall seconds until the last command has ended, CPU seconds of all; the
+ways take turns.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -16,19 +16,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from processes import ROOT, Cost, run
+from processes import ROOT, Cost, run, write_job
 
-SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVK"
-
-
-def job_file(folder: Path, n_token: int) -> Path:
-    """A protein of that many residues, without alignments."""
-    chain = (SEQUENCE * (n_token // len(SEQUENCE) + 1))[:n_token]
-    protein = {"id": "A", "sequence": chain, "unpairedMsa": "", "pairedMsa": "", "templates": []}
-    job = {"dialect": "alphafold3", "version": 1, "name": "crowded", "modelSeeds": [1]}
-    path = folder / "crowded.json"
-    path.write_text(json.dumps(job | {"sequences": [{"protein": protein}]}))
-    return path
+SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVK"  # again and again
 
 
 def together(count: int, command: list[str], folder: Path) -> tuple[float, float]:
@@ -63,7 +53,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint, job = write_checkpoint(SPECS["small_v1"], folder / "random.pt"), job_file(folder, args.tokens)
+        checkpoint = write_checkpoint(SPECS["small_v1"], folder / "random.pt")
+        job = write_job(folder, "crowded", (SEQUENCE * args.tokens)[: args.tokens])
         settings = folder / "settings.toml"
         settings.write_text(f"threads = {args.threads}\n")
         words = ["-m", "foldline.cli", "predict", str(job), "--model", str(checkpoint), "--device", "cpu"]
@@ -73,6 +64,7 @@ def main() -> None:
         ways = {
             "as started": [*python, f"GLIBC_TUNABLES={HEAP}", sys.executable, "-X", MARK, *words],
             "predict": [*python, sys.executable, *words],
+            "passive": [*python, "OMP_WAIT_POLICY=passive", sys.executable, *words],
         }
         print(f"{'commands at once':18}{'waiting':12}{'wall s':>8}{'CPU s':>8}")
         for count in args.commands:

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from processes import ROOT, add_options, run, upstream, upstream_job
+from processes import ROOT, add_options, run, upstream, upstream_job, write_job
 
 WARM_UP = 3  # jobs that every engine runs before it is timed
 BOUND = 20_000  # bytes that a job may add to resident memory
@@ -41,10 +41,7 @@ def write_jobs(folder: Path, count: int) -> list[Path]:
     """One AlphaFold 3 JSON file per job, without alignments; and one list in upstream's format."""
     paths, theirs = [], []
     for number, sequence in enumerate(sequences(count)):
-        protein = {"id": "A", "sequence": sequence, "unpairedMsa": "", "pairedMsa": "", "templates": []}
-        job = {"dialect": "alphafold3", "version": 1, "name": f"job-{number:03d}", "modelSeeds": [1]}
-        paths.append(folder / f"job-{number:03d}.json")
-        paths[-1].write_text(json.dumps(job | {"sequences": [{"protein": protein}]}))
+        paths.append(write_job(folder, f"job-{number:03d}", sequence))
         theirs.append(upstream_job(f"job-{number:03d}", sequence))
     (folder / "upstream.json").write_text(json.dumps(theirs))
     (folder / "upstream-warm.json").write_text(json.dumps(theirs[:WARM_UP]))

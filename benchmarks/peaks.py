@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from processes import ROOT, run
+from processes import ROOT, run, write_job
 
 BOUND = 0.1
 FIRST_OF_QUEUE, BETWEEN = 40, 2  # tokens
@@ -41,14 +41,9 @@ for prediction in Engine(config=EngineConfig(**asked["config"])).predict(jobs, o
 HEAD = ("job", "tokens", "samples", "dtype", "planned", "measured", "off", "largest stage")
 
 
-def write_job(folder: Path, tokens: int) -> Path:
-    """A random protein."""
-    sequence = "".join(random.Random(tokens).choices("ACDEFGHIKLMNPQRSTVWY", k=tokens))
-    protein = {"id": "A", "sequence": sequence, "unpairedMsa": "", "pairedMsa": "", "templates": []}
-    job = {"dialect": "alphafold3", "version": 1, "name": f"p{tokens}", "modelSeeds": [1]}
-    path = folder / f"p{tokens}.json"
-    path.write_text(json.dumps(job | {"sequences": [{"protein": protein}]}))
-    return path
+def random_protein(folder: Path, tokens: int) -> Path:
+    """A job of so many residues."""
+    return write_job(folder, f"p{tokens}", "".join(random.Random(tokens).choices("ACDEFGHIKLMNPQRSTVWY", k=tokens)))
 
 
 def random_weights(preset: str, folder: Path) -> Path:
@@ -75,7 +70,7 @@ class Bench:
 
     def proteins(self, what: str, tokens: Sequence[int], samples: int, dtype: str, buckets: str | None = None) -> None:
         """Run proteins of so many residues in one command; a line per job."""
-        self.measure(what, [write_job(self.folder, count) for count in tokens], samples, dtype, buckets)
+        self.measure(what, [random_protein(self.folder, count) for count in tokens], samples, dtype, buckets)
 
     def command(self, out: Path, config: dict[str, object], seeds: Sequence[int]) -> list[str]:
         """The words of a command before its jobs."""

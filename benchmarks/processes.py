@@ -72,6 +72,15 @@ def upstream(args: argparse.Namespace, checkpoint: Path, out: Path, rounds: list
     return [Cost(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith('{"wall"')]
 
 
+def write_job(folder: Path, name: str, sequence: str) -> Path:
+    """A job of one protein without alignments, as we take it."""
+    protein = {"id": "A", "sequence": sequence, "unpairedMsa": "", "pairedMsa": "", "templates": []}
+    job = {"dialect": "alphafold3", "version": 1, "name": name, "modelSeeds": [1]}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(job | {"sequences": [{"protein": protein}]}))
+    return path
+
+
 def upstream_job(name: str, sequence: str) -> dict:
     """A job of one protein without alignments, as upstream takes it."""
     return {"name": name, "sequences": [{"proteinChain": {"sequence": sequence, "count": 1}}]}

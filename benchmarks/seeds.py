@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from processes import ROOT, SHARED, Cost, add_options, run, upstream, upstream_job
+from processes import ROOT, SHARED, Cost, add_options, run, upstream, upstream_job, write_job
 
 BOUND = 1.2
 PROTEIN = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVK"  # 60 residues
@@ -64,10 +64,7 @@ def warm(args: argparse.Namespace, job: Path, checkpoint: Path, folder: Path) ->
 
 def small_jobs(folder: Path) -> tuple[Path, Path]:
     """A job of 60 tokens, as we and as upstream take it."""
-    protein = {"id": "A", "sequence": PROTEIN, "unpairedMsa": "", "pairedMsa": "", "templates": []}
-    job = {"dialect": "alphafold3", "version": 1, "name": "sixty", "modelSeeds": [1]}
-    ours, theirs = folder / "sixty.json", folder / "sixty-upstream.json"
-    ours.write_text(json.dumps(job | {"sequences": [{"protein": protein}]}))
+    ours, theirs = write_job(folder, "sixty", PROTEIN), folder / "sixty-upstream.json"
     theirs.write_text(json.dumps([upstream_job("sixty", PROTEIN)]))
     return ours, theirs
 

@@ -1,8 +1,7 @@
 """Products with weights, and of two operands. Chooses the library that computes them, never what is computed.
 
 On a CPU, PyTorch hands float32 products to MKL, which keeps to AVX2 on processors that are not Intel's. oneDNN, which
-PyTorch carries as well and uses for bfloat16, has AVX-512 on all of them: up to
-twice as fast there, where that is wider than AVX2.
+PyTorch carries as well and uses for bfloat16, has AVX-512 on all of them: up to twice as fast where that is wider.
 """
 
 import math
