@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -213,13 +212,10 @@ class Background:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="foldline-after")
         self._room = threading.BoundedSemaphore(2)
-        self.waited = 0.0  # seconds that callers have waited for room
 
     def submit(self, call: Callable[[], Result]) -> Future[Result]:
         """Have a call run after those before it; waits until at most one other call is waiting."""
-        start = time.perf_counter()
         self._room.acquire()
-        self.waited += time.perf_counter() - start
         future = self._pool.submit(call)
         future.add_done_callback(lambda _: self._room.release())
         return future

@@ -34,11 +34,10 @@ def job_line(prediction: "Prediction") -> str:
 
 def plan_words(plan: "Plan") -> str:
     """A plan in a few words: bucket, precisions, what runs at once."""
-    kinds = (plan.trunk_dtype, plan.diffusion_dtype, plan.confidence_dtype)
-    names = dict.fromkeys(str(kind).removeprefix("torch.") for kind in kinds)
+    names = dict.fromkeys(str(kind).removeprefix("torch.") for kind in plan.precisions)
     precision = "/".join(_DTYPES.get(name, name) for name in names)
-    seeds = count_of(plan.seeds_at_once, "seed")
-    samples = count_of(plan.side_by_side * plan.diffusion_batch, "sample")
+    seeds = count_of(plan.own_groups * plan.seed_group, "seed")
+    samples = count_of(plan.own_groups * plan.diffusion_batch, "sample")
     together = f"{seeds} and {samples} at once"
     return f"bucket {plan.bucket[0]}, {precision}, {together}"
 

@@ -1,4 +1,4 @@
-"""Work that runs beside each other in threads, each with its share of the threads that compute. Knows no groups.
+"""Work that runs beside each other in threads, each with its share of the threads that compute. Knows no jobs.
 
 Where one call does not keep all threads of a CPU busy (small products, steps between them), several calls do.
 """
@@ -6,7 +6,11 @@ Where one call does not keep all threads of a CPU busy (small products, steps be
 import ctypes
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from concurrent.futures import Future
+from fractions import Fraction
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
 
 import torch
 
@@ -14,48 +18,128 @@ from foldline.errors import Stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+POLL_SECONDS = 0.1  # a thread that waits for the others is ended within this
+
+
+class Beside:
+    """Runs calls in threads of their own, as long as their shares of the computing threads are free.
+
+    A context manager: leaving it waits for all calls. When an exception ends the block, such as that of a signal, they
+    are ended by `Stopped` between two of their steps.
+    """
+
+    def __init__(self) -> None:
+        """The threads to share are those that the caller computes with."""
+        self.n_thread = torch.get_num_threads()
+        self._news = threading.Condition()
+        self._free, self._alone = Fraction(1), 0  # what is free of the threads, calls that wait to have all of them
+        self._shares: dict[threading.Thread, Fraction] = {}  # of the calls that run
+        self._ended: list[threading.Thread] = []
+
+    @property
+    def running(self) -> int:
+        """Calls that have not ended."""
+        return len(self._shares)
+
+    def start(self, call: Callable[[], Result], count: int) -> Future[Result]:
+        """Begin a call, when as much is free as one of `count` beside each other has; that is waited for.
+
+        What the call raises is its future's exception.
+        """
+        share, future = Fraction(1, count), Future[Result]()
+        self._join()
+        thread = threading.Thread(target=self._run, args=(call, share, future), name="foldline-abreast")
+        with self._news:
+            self._news.wait_for(lambda: self._free >= share and not self._alone)
+            self._free -= share
+            self._shares[thread] = share
+        try:
+            thread.start()
+        except BaseException:
+            if not thread.ident:  # a signal may come when it has begun
+                with self._news:
+                    self._free += self._shares.pop(thread)
+            raise
+        return future
+
+    def wait(self) -> None:
+        """Wait until all calls have ended; threads that begin later compute with all threads again."""
+        with self._news:
+            self._news.wait_for(lambda: not self._shares)
+        self._join()
+        torch.set_num_threads(self.n_thread)  # they begin with what was set last
+
+    def have_all(self) -> None:
+        """Of a call that runs: give all threads to it, when the others have ended or wait for the same."""
+        me = threading.current_thread()
+        if self._shares[me] == 1:
+            return
+        with self._news:
+            self._alone += 1
+            self._free += self._shares[me]
+            self._shares[me] = Fraction(0)
+            self._news.notify_all()
+            try:
+                while self._free < 1:
+                    self._news.wait(POLL_SECONDS)
+                self._free, self._shares[me] = Fraction(0), Fraction(1)
+            finally:
+                self._alone -= 1
+        torch.set_num_threads(self.n_thread)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            with self._news:
+                left = list(self._shares)
+                for thread in left:
+                    _end(thread)
+            for thread in left:  # which may be ended before it can say so
+                thread.join()
+            torch.set_num_threads(self.n_thread)
+
+    def _run(self, call: Callable[[], Result], share: Fraction, future: Future[Result]) -> None:
+        """A call's thread."""
+        try:
+            torch.get_num_threads()  # a thread's first step in torch takes what was set last anywhere
+            torch.set_num_threads(max(1, int(self.n_thread * share)))
+            result = call()
+        except BaseException as error:  # noqa: BLE001  (raised by whoever asks for the result)
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+        finally:
+            self._end_of(threading.current_thread())
+
+    def _end_of(self, thread: threading.Thread) -> None:
+        with self._news:
+            self._free += self._shares.pop(thread)
+            self._ended.append(thread)
+            self._news.notify_all()
+
+    def _join(self) -> None:
+        """See that threads whose calls have ended are gone."""
+        while self._ended:
+            self._ended.pop().join()
 
 
 def abreast(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | BaseException]:
-    """What `work` gives for every item, or the exception that it ends in; one item alone runs in the caller's thread.
-
-    When the caller's wait is ended by an exception, such as that of a signal, all calls are ended by `Stopped` between
-    two of their steps before it goes on.
-    """
+    """What `work` gives for every item, or the exception that it ends in; one alone runs in the caller's thread."""
     if len(items) == 1:
         try:
             return [work(items[0])]
         except Exception as error:  # noqa: BLE001  (the caller raises it; what ends the program ends it here)
             return [error]
-    found: list[Result | BaseException] = [Stopped() for _ in items]
-    n_thread = torch.get_num_threads()
-
-    def one(i: int, ended: threading.Event) -> None:
-        try:
-            torch.set_num_threads(max(1, n_thread // len(items)))
-            found[i] = work(items[i])
-        except BaseException as error:  # noqa: BLE001  (as above)
-            found[i] = error
-        finally:
-            ended.set()
-
-    ends = [threading.Event() for _ in items]
-    threads = [threading.Thread(target=one, args=args, name="foldline-abreast") for args in enumerate(ends)]
-    try:
-        for thread in threads:
-            thread.start()
-        for ended in ends:
-            ended.wait()  # not `join`: one that a signal ends takes its thread for ended too (Python 3.11)
-    except BaseException:
-        for thread, ended in zip(threads, ends, strict=True):
-            if thread.is_alive() and not ended.is_set():
-                _end(thread)
-        raise
-    finally:
-        for thread in filter(threading.Thread.is_alive, threads):
-            thread.join()
-        torch.set_num_threads(n_thread)  # new threads begin with what was set last
-    return found
+    with Beside() as beside:
+        futures = [beside.start(partial(work, item), len(items)) for item in items]
+    return [future.exception() or future.result() for future in futures]
 
 
 def _end(thread: threading.Thread) -> None:

@@ -169,27 +169,34 @@ class Engine:
         sizes = features.sizes
         return self.plan_of((sizes["N_token"], sizes["N_atom"]), sizes["N_msa"], n_seed, n_msa_drawn)
 
-    def plan_of(self, bucket: tuple[int, int], n_msa: int, n_seed: int, n_msa_drawn: int | None = None) -> Plan:
+    def plan_of(
+        self, bucket: tuple[int, int], n_msa: int, n_seed: int, n_msa_drawn: int | None = None, jobs: int = 1
+    ) -> Plan:
         """The plan for `n_seed` seeds of jobs of a bucket (tokens, atoms).
 
-        A pass reads `n_msa_drawn` of the `n_msa` alignment rows at most, or any number of them (None).
+        A pass reads `n_msa_drawn` of the `n_msa` alignment rows at most, or any number of them (None). `jobs` like this
+        one, itself among them, may run beside each other.
         """
         n_seed = min(n_seed, self.config.seed_batch or n_seed)
         sizes = Sizes(*bucket, n_msa, self.config.samples, n_seed, n_msa_drawn)
         keeps = self.device.type == "cpu" and keeps_kernels(self._dtype())
+        threads = torch.get_num_threads()
+        beside = min(jobs, threads) - 1  # which have kernels of their own
         return plan(
             sizes,
             self.spec,
             self.memory_bytes,
             dtype=self._dtype(),
             device=self.device.type,
-            threads=torch.get_num_threads(),
-            process=Process(self._kernel_sets(sizes) if keeps else 0, self._cached_heap),
+            threads=threads,
+            process=Process(self._kernel_sets(sizes) + beside if keeps else 0, self._cached_heap),
+            jobs=jobs,
         )
 
     def has_run(self, chosen: Plan, group: Group) -> None:
         """Note a group that a plan has run: later plans count what its products leave behind."""
-        threads = max(1, chosen.request.threads // group.n_abreast)
+        n_abreast = chosen.side_by_side if chosen.request.jobs > 1 else group.n_abreast
+        threads = max(1, chosen.request.threads // n_abreast)
         self._kernels.add((_of_kernels(chosen.request.sizes), len(group.lanes), threads))
 
     def _kernel_sets(self, sizes: Sizes) -> int:

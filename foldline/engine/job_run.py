@@ -57,6 +57,7 @@ class JobRun:
         self.seconds: dict[int, dict[str, float]] = {}  # of the network, by seed
         self.samples: dict[tuple[int, int], Samples] = {}
         self.handed: dict[int, int] = {}  # samples that the network has handed over, by seed
+        self.waits: list[float] = []  # seconds that the network has waited for the writing thread
         self._write_seconds = 0.0
         self._start = time.perf_counter()
 

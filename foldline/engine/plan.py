@@ -14,6 +14,7 @@ GIB = 2**30
 SAMPLES_TOGETHER = 5  # samples of one seed drawn together however many tokens there are
 TOKENS_TOGETHER = {"cpu": 4_096, "cuda": 16_384}  # tokens x samples of a diffusion batch that several seeds share
 PAIRS_TOGETHER = {"cpu": 128**2, "cuda": 1024**2}  # token pairs x seeds of a trunk that several seeds share
+TOKENS_BESIDE = 256  # tokens of a job of one seed that goes beside other jobs on a CPU
 ROW_HALVINGS = 3  # how often row blocks may be halved
 
 
@@ -37,6 +38,7 @@ class Request:
     device: str  # device type: "cpu" or "cuda"
     threads: int = 1  # of the CPU that computes
     process: Process = FRESH
+    jobs: int = 1  # like this one, itself among them, that may run beside each other
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Plan:
     diffusion_dtype: torch.dtype
     confidence_dtype: torch.dtype
     rows: Rows
-    side_by_side: int  # groups of seeds that run at the same time, each in its share of a CPU's threads
+    side_by_side: int  # groups, of this job or others, that run at the same time, each in its share of a CPU's threads
     seed_batch: int  # seeds whose trunks run along a leading axis; 1 = one after another
     diffusion_batch: int  # seeds x samples of one diffusion batch; a multiple of the samples where it is above them
     job_batch: int  # jobs of one bucket in one forward pass
@@ -71,8 +73,18 @@ class Plan:
 
     @property
     def seeds_at_once(self) -> int:
-        """Seeds that run at the same time, together or beside each other."""
+        """Seeds that run at the same time, together or beside each other, of all jobs."""
         return self.side_by_side * self.seed_group
+
+    @property
+    def own_groups(self) -> int:
+        """Groups of the job itself that run at the same time."""
+        return 1 if self.request.jobs > 1 else self.side_by_side
+
+    @property
+    def precisions(self) -> tuple[torch.dtype, torch.dtype, torch.dtype]:
+        """Of trunk, diffusion and confidence."""
+        return self.trunk_dtype, self.diffusion_dtype, self.confidence_dtype
 
     @property
     def host_bytes(self) -> int:
@@ -119,17 +131,18 @@ def plan(
     device: str = "cpu",
     threads: int = 1,
     process: Process = FRESH,
+    jobs: int = 1,
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
     Down the ladder until every stage fits; then what turns out not to have been needed is taken back, rung by rung in
-    the opposite order: what more memory gives back never costs what was given up later. `threads` and `process` are of
-    the `Request`.
+    the opposite order: what more memory gives back never costs what was given up later. `threads`, `process` and
+    `jobs` are of the `Request`.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, process=process)
+    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, process=process, jobs=jobs)
     given_up: list[tuple[str, object]] = []
     while chosen.peak_bytes > memory_bytes:
         leaner = chosen.smaller()
@@ -177,11 +190,14 @@ def richest(
     device: str = "cpu",
     threads: int = 1,
     process: Process = FRESH,
+    jobs: int = 1,
 ) -> Plan:
     """The plan of a device whose memory has no end."""
     low, n = dtype == torch.bfloat16, sizes.n_token
     side_by_side = 1 if device != "cpu" or _all_in_one(sizes, device) else min(threads, sizes.n_seed)
     n_seed = sizes.n_seed // side_by_side  # of a group: no thread waits for a group that is larger than others
+    if device == "cpu" and goes_beside(n, sizes.n_seed):
+        side_by_side, n_seed = min(threads, jobs), sizes.n_seed
     seed_batch = max(1, min(n_seed, PAIRS_TOGETHER[device] // n**2))
     if side_by_side > 1:
         n_seed = seed_batch  # what seeds gain that are drawn together, they gain beside each other
@@ -200,7 +216,7 @@ def richest(
         park_template=False,
         park_pair=False,
         stage_bytes={},
-        request=Request(sizes, spec, device, threads, process),
+        request=Request(sizes, spec, device, threads, process, jobs),
     )
     return estimate(chosen)
 
@@ -218,6 +234,11 @@ def leanest(
     while (leaner := chosen.smaller()) is not None:
         chosen = leaner
     return chosen
+
+
+def goes_beside(n_token: int, n_seed: int) -> bool:
+    """Whether a job may run beside others on a CPU: all its seeds are one group, and small."""
+    return n_token <= TOKENS_BESIDE if n_seed == 1 else n_seed * n_token**2 <= PAIRS_TOGETHER["cpu"]
 
 
 def _all_in_one(sizes: Sizes, device: str) -> bool:

@@ -1,26 +1,29 @@
-"""A queue of jobs through the network: prepared ahead, some of them together, written beside the next ones' passes.
+"""A queue of jobs through the network: prepared ahead, some of them together or beside each other, written meanwhile.
 
 Knows the order of things; what a stage does is told elsewhere.
 """
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
 from foldline.config import EngineConfig
+from foldline.engine.abreast import Beside
 from foldline.engine.group import Group, Lane
 from foldline.engine.job_run import JobRun, Prediction, as_job_error
 from foldline.engine.ladder import Rung, run_lanes
-from foldline.engine.plan import Plan
+from foldline.engine.plan import Plan, goes_beside
 from foldline.engine.prepare import Prepared, Preparer
 from foldline.engine.record import describe, new_peak, peak_bytes, run_record
 from foldline.engine.runner import MadeSample, Run, most_msa_rows
-from foldline.engine.schedule import Throughput, bucket_of, estimated_tokens, in_order, rounds
+from foldline.engine.schedule import Throughput, bucket_of, estimated_tokens, followers, in_order, rounds
 from foldline.errors import DoesNotFit, FoldlineError, InputError, during
 from foldline.execute import Background, Event, InProcess, StopRequest
 from foldline.execute import Progress as Listener
@@ -54,8 +57,10 @@ class Machine(Protocol):
         """Device memory that plans may use."""
         ...
 
-    def plan_of(self, bucket: tuple[int, int], n_msa: int, n_seed: int, n_msa_drawn: int | None = None) -> Plan:
-        """The plan for seeds of jobs of a bucket; a pass reads `n_msa_drawn` alignment rows at most."""
+    def plan_of(
+        self, bucket: tuple[int, int], n_msa: int, n_seed: int, n_msa_drawn: int | None = None, jobs: int = 1
+    ) -> Plan:
+        """The plan for seeds of jobs of a bucket; a pass reads `n_msa_drawn` alignment rows, `jobs` go beside it."""
         ...
 
     def has_run(self, chosen: Plan, group: Group) -> None:
@@ -94,38 +99,52 @@ class Queue:
     stop: StopRequest
     after: Background = field(default_factory=Background)
     capacities: dict[tuple[int, int], int] = field(default_factory=dict)
+    beside: Beside = field(default_factory=Beside)  # jobs that are in the network beside each other
+    precisions: tuple[torch.dtype, ...] = ()  # of their network
+
+    @cached_property
+    def runner(self) -> Run:
+        """What takes groups of seeds through the network."""
+        return self.machine.runner()
 
     def run(self, jobs: "Iterable[Job]", executor: InProcess) -> Iterator[Prediction]:
         """Predictions, by buckets in the order of their first jobs; jobs of other processes come last."""
         left: list[Prepared] = []
-        before: list[Ending] = []
-        made = executor.map(self.preparer, in_order(jobs, self.machine.buckets))
-        with self.after, closing(made):  # however this ends, what is not begun is not made
+        before: deque[Future[list[Ending]]] = deque()
+        jobs = in_order(jobs, self.machine.buckets)
+        small, place = followers(jobs, _is_small) if self._has_room() else [], 0
+        made = executor.map(self.preparer, jobs)
+        with self.after, closing(made), self.beside:  # however this ends, what is not begun is not made
             ahead = (future.result() for future in made)
             for members in rounds(ahead, self._fits, self._is_full):
+                self.stop.check()
                 start = time.perf_counter()
-                now = self._round(members, left)
-                yield from self._ended(before)
-                before = now
+                now = self._round(members, left, small[place] if small else 0)
+                place += len(members)
+                all_ended = self.beside.running == 0
+                yield from self._ended(before, all_ended)
+                before.append(now)
                 patience = None if self.machine.config.on_error == "stop" else END_SHARE * (time.perf_counter() - start)
-                if not wait([one.prediction for one in before], patience).not_done:
-                    yield from self._ended(before)
-                    before = []
-            yield from self._ended(before)
+                if all_ended:
+                    wait([one.prediction for one in now.result()], patience)
+                yield from self._ended(before)
+            yield from self._ended(before, wait_for_all=True)
             speed = self.machine.throughput
             if speed.jobs > 1:
                 self.progress(Event("queue", "throughput", message=str(speed)))
             for prepared in left:
-                yield from self._ended(self._after_another(prepared))
+                yield from self._after_another(prepared)
 
-    def _ended(self, endings: list[Ending]) -> Iterator[Prediction]:
-        """Predictions in their order, each as soon as it is there."""
-        for one in endings:
-            prediction = one.prediction.result()
-            self.claims.give_back(one.name)
-            yield prediction
+    def _ended(self, rounds: deque[Future[list[Ending]]], wait_for_all: bool = False) -> Iterator[Prediction]:
+        """Predictions in their order, each as soon as it is there: of the rounds that have ended first, or of all."""
+        while rounds and (wait_for_all or _has_ended(rounds[0])):
+            for one in rounds[0].result():
+                prediction = one.prediction.result()
+                self.claims.give_back(one.name)
+                yield prediction
+            rounds.popleft()
 
-    def _after_another(self, prepared: Prepared) -> list[Ending]:
+    def _after_another(self, prepared: Prepared) -> Iterator[Prediction]:
         """A job that another process was at: its result, or ours where it left none."""
         from foldline.outputs.claims import Claim
 
@@ -134,31 +153,44 @@ class Queue:
         try:
             claim = self.claims.wait(prepared.name, prepared.fingerprint, lambda: progress(Event(name, "wait")))
         except OSError as error:
-            return [_there(prepared, Prediction(name, error=as_job_error(error, prepared.directory)))]
-        if claim is Claim.FINISHED:
-            note = "it was predicted by another process while this one ran"
-            return [_there(prepared, _done_before(prepared, note))]
+            yield Prediction(name, error=as_job_error(error, prepared.directory))
+            return
         self.claims.give_back(prepared.name)
+        if claim is Claim.FINISHED:
+            yield _done_before(prepared, "it was predicted by another process while this one ran")
+            return
         left: list[Prepared] = []
-        endings = self._round([self.preparer(prepared.job)], left)
-        return endings + [ending for again in left for ending in self._after_another(again)]
+        yield from self._ended(deque([self._round([self.preparer(prepared.job)], left)]), wait_for_all=True)
+        for again in left:
+            yield from self._after_another(again)
 
-    def _round(self, members: list[Prepared], left: list[Prepared]) -> list[Ending]:
-        """Jobs that share passes; those that another process is at go to `left`."""
-        self.stop.check()
+    def _round(self, members: list[Prepared], left: list[Prepared], n_small: int = 0) -> Future[list[Ending]]:
+        """Jobs that share passes, when they are through the network; those that another process is at go to `left`.
+
+        One that may go beside others is begun alone, when there is room; `n_small` such jobs come from it on.
+        """
         found = [(prepared, self._admitted(prepared)) for prepared in members]
+        left += [prepared.without_features() for prepared, one in found if one is None]
         runs = [one for _, one in found if isinstance(one, JobRun)]
+
+        def endings() -> list[Ending]:
+            self.stop.check()
+            if runs:
+                self._through_network(runs, chosen)
+            return [
+                _there(prepared, one) if isinstance(one, Prediction) else Ending(prepared.name, self._end(one))
+                for prepared, one in found
+                if one is not None
+            ]
+
+        chosen = self._plan_beside(runs[0], n_small) if len(runs) == 1 and n_small else None
+        if chosen is not None:
+            return self.beside.start(endings, chosen.side_by_side)
         if runs:
-            self._through_network(runs)
-        endings = []
-        for prepared, one in found:
-            if one is None:
-                left.append(prepared.without_features())
-            elif isinstance(one, Prediction):
-                endings.append(_there(prepared, one))
-            else:
-                endings.append(Ending(prepared.name, self._end(one)))
-        return endings
+            self.beside.wait()
+        now: Future[list[Ending]] = Future()
+        now.set_result(endings())
+        return now
 
     def _admitted(self, prepared: Prepared) -> JobRun | Prediction | None:
         """A job that is to be run, or its prediction; None where another process is at it."""
@@ -188,21 +220,48 @@ class Queue:
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
             return Prediction(job.name, error=as_job_error(error, prepared.directory))
 
-    def _through_network(self, runs: list[JobRun]) -> None:
+    def _has_room(self) -> bool:
+        """Whether jobs may run beside each other: on several threads of a CPU, in which nothing is padded or shared."""
+        machine = self.machine
+        alone = machine.device.type != "cpu" or machine.buckets or machine.config.on_error == "stop"
+        return not alone and self.draws is None and self.beside.n_thread > 1
+
+    def _plan_beside(self, run: JobRun, n_small: int) -> Plan | None:
+        """The plan of a job that goes beside others, in its share of the threads; None: it has them all.
+
+        The fewer there are, the more threads has each.
+        """
+        lanes = self._lanes([run])
+        try:
+            chosen = self._plan([run], lanes, self.beside.running + n_small)
+        except FoldlineError:  # it is told when it is the job's turn
+            return None
+        if chosen.side_by_side == 1 or not 0 < len(lanes) <= chosen.seed_group:
+            return None
+        if self.precisions != chosen.precisions:
+            self.beside.wait()  # the weights are there once
+        self.precisions = chosen.precisions
+        return chosen
+
+    def _through_network(self, runs: list[JobRun], beside: Plan | None) -> None:
         """Run jobs together; where that fails, each of them alone, so that errors stay with their job."""
-        speed, start, waited = self.machine.throughput, time.perf_counter(), self.after.waited
+        speed, start = self.machine.throughput, time.perf_counter()
         new_peak(self.machine.device)
         failure = None
         try:
-            self._attempt(runs)
+            self._attempt(runs, beside)
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job is no reason to lose the others
             failure = as_job_error(error, runs[0].prepared.directory)
         if failure is not None:  # and the round's tensors are gone
             for run in runs:
                 self._alone(run, failure, len(runs))
         abreast = runs[0].plan.side_by_side if runs[0].plan is not None else 1  # one that waits idles its share alone
-        waited = (self.after.waited - waited) / abreast
-        speed.add(sum(run.error is None for run in runs), start, time.perf_counter(), waited)
+        waited, share = sum(sum(run.waits) for run in runs), 1.0
+        if beside is None:
+            waited /= abreast
+        else:
+            share /= beside.side_by_side
+        speed.add(sum(run.error is None for run in runs), start, time.perf_counter(), waited, share)
 
     def _alone(self, run: JobRun, error: FoldlineError, n_run: int) -> None:
         """What is left of a job after an error in a round of `n_run`; that of a job that was alone is its own."""
@@ -215,19 +274,32 @@ class Queue:
             except Exception as own:  # noqa: BLE001 - as above
                 run.fail(own)
 
-    def _attempt(self, runs: list[JobRun]) -> None:
-        """All seeds that jobs lack, as many together as the plan says; none may be left, only the end of the job."""
-        seeds = {
+    def _lanes(self, runs: list[JobRun]) -> dict[Lane, int]:
+        """A lane for every seed that jobs lack."""
+        return {
             Lane(run.features, self.draws or Draws(seed), number): seed
             for number, run in enumerate(runs)
             for seed in run.missing_seeds
         }
-        machine, lanes, runner = self.machine, list(seeds), self.machine.runner()
+
+    def _plan(self, runs: list[JobRun], lanes: Iterable[Lane], jobs: int = 1) -> Plan:
+        """The plan for lanes of jobs that share passes; `jobs` like them may run beside each other."""
+        lanes = list(lanes)
         with during("plan"):
             n_msa = max(run.features.sizes["N_msa"] for run in runs)
-            drawn = most_msa_rows(lanes, runner.passes, runner.network.spec.max_msa) if lanes else None
-            chosen = machine.plan_of(_bucket_of_all(runs, machine.buckets), n_msa, max(1, len(lanes)), drawn)
-            chosen = replace(chosen, job_batch=len(runs))
+            drawn = most_msa_rows(lanes, self.runner.passes, self.runner.network.spec.max_msa) if lanes else None
+            bucket = _bucket_of_all(runs, self.machine.buckets)
+            chosen = self.machine.plan_of(bucket, n_msa, max(1, len(lanes)), drawn, jobs)
+            return replace(chosen, job_batch=len(runs))
+
+    def _attempt(self, runs: list[JobRun], beside: Plan | None = None) -> None:
+        """All seeds that jobs lack, as many together as the plan says; none may be left, only the end of the job.
+
+        `beside` is the plan of a job that goes beside others; when its memory runs out, it goes on alone.
+        """
+        seeds = self._lanes(runs)
+        machine, lanes = self.machine, list(seeds)
+        chosen = beside or self._plan(runs, lanes)
         for run in runs:
             run.plan = chosen
             self.progress(Event(run.name, "plan", message=describe(run.features, chosen)))
@@ -237,7 +309,9 @@ class Queue:
             run.handed[seed] = run.handed.get(seed, 0) + 1
             if run.handed[seed] == machine.config.samples:
                 self.progress(Event(run.name, "write", seed=seed))
-            self.after.submit(lambda: run.take_sample(seed, make))
+            start = time.perf_counter()
+            self.after.submit(partial(run.take_sample, seed, make))
+            run.waits.append(time.perf_counter() - start)
 
         def on_embeddings(lane: Lane, embeddings: EmbeddingRows) -> None:
             run, seed = runs[lane.job], seeds[lane]
@@ -250,6 +324,8 @@ class Queue:
                 self.progress(Event(runs[number].name, stage, step=done, total=total, seed=seed))
 
         def on_rung(rung: Rung) -> None:
+            if beside is not None:
+                self.beside.have_all()
             for number in rung.jobs:
                 runs[number].rungs.append(rung)
                 runs[number].plan = rung.plan
@@ -261,7 +337,7 @@ class Queue:
                 runs[lane.job].took(seeds[lane], group.seconds, len(group.lanes) * group.n_abreast)
 
         run_lanes(
-            replace(runner, on_sample=on_sample, on_embeddings=on_embeddings, progress=on_progress),
+            replace(self.runner, on_sample=on_sample, on_embeddings=on_embeddings, progress=on_progress),
             lanes,
             chosen,
             machine.memory_bytes,
@@ -275,7 +351,7 @@ class Queue:
         machine, peak = self.machine, peak_bytes(self.machine.device)
         told = machine.identity() | {"peak_bytes": peak}
         if run.plan is not None:
-            told = run_record(told, machine.runner(), run.features, run.plan)
+            told = run_record(told, self.runner, run.features, run.plan)
         return self.after.submit(lambda: run.end(told, peak))
 
     def _fits(self, held: list[Prepared], one: Prepared) -> bool:
@@ -323,6 +399,15 @@ def executor_of(config: EngineConfig, children: int) -> InProcess:
 
 def _bucket_of_all(runs: list[JobRun], buckets: Sequence[int]) -> tuple[int, int]:
     return bucket_of(max(run.features.n_token for run in runs), max(run.features.n_atom for run in runs), buckets)
+
+
+def _is_small(job: "Job") -> bool:
+    return goes_beside(estimated_tokens(job), len(job.seeds))
+
+
+def _has_ended(one: Future[list[Ending]]) -> bool:
+    """Whether the jobs of a round are through the network, and their files are written."""
+    return one.done() and all(ending.prediction.done() for ending in one.result())
 
 
 def _n_lane(members: list[Prepared]) -> int:

@@ -14,11 +14,9 @@ from foldline.tensors import Features
 
 def describe(features: Features, chosen: Plan) -> str:
     """The plan in one line."""
-    kinds = {
-        str(d).removeprefix("torch.") for d in (chosen.trunk_dtype, chosen.diffusion_dtype, chosen.confidence_dtype)
-    }
+    kinds = {str(dtype).removeprefix("torch.") for dtype in chosen.precisions}
     n_sample = chosen.request.sizes.n_sample
-    together, abreast = chosen.seed_group, chosen.side_by_side
+    together, abreast = chosen.seed_group, chosen.own_groups
     extras = [
         f"padded to {chosen.bucket[0]} tokens, {chosen.bucket[1]} atoms" if chosen.bucket[0] > features.n_token else "",
         "biases kept" if chosen.keep_biases else "biases made at each step",
@@ -28,6 +26,7 @@ def describe(features: Features, chosen: Plan) -> str:
         f"{chosen.job_batch} jobs together" if chosen.job_batch > 1 else "",
         f"{together} seeds together" if together > 1 and chosen.job_batch == 1 else "",
         f"{abreast} {'such groups' if together > 1 else 'seeds'} beside each other" if abreast > 1 else "",
+        f"one of {chosen.side_by_side} jobs beside each other" if chosen.side_by_side > abreast else "",
         f"{abreast * min(chosen.diffusion_batch, n_sample * together)} samples at once",
     ]
     size = f"{features.n_token} tokens, {features.n_atom} atoms, {'/'.join(sorted(kinds))}"

@@ -3,8 +3,9 @@
 Pure functions of sizes. Knows no devices, features or files.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ def in_order(jobs: "Iterable[Job]", buckets: Sequence[int]) -> "Iterable[Job]":
     return [job for group in groups.values() for job in group]
 
 
+def followers(jobs: "Iterable[Job]", is_small: "Callable[[Job], bool]") -> list[int]:
+    """For each job of a list, how many small ones follow each other from it on, itself among them; 0 for others.
+
+    Of what is not a list nothing is known: [].
+    """
+    found: list[int] = []
+    for job in reversed(jobs) if isinstance(jobs, Sequence) else ():
+        found.append((found[-1] if found else 0) + 1 if is_small(job) else 0)
+    return found[::-1]
+
+
 def rounds(
     items: Iterable[Item], fits: Callable[[list[Item], Item], bool], is_full: Callable[[list[Item]], bool]
 ) -> Iterator[list[Item]]:
@@ -104,12 +116,17 @@ class Throughput:
     first: float = 0.0  # clock when the first job's network began, seconds
     last: float = 0.0  # clock when the last job's network ended, seconds
     busy: float = 0.0  # seconds in the network
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(self, jobs: int, start: float, end: float, waited: float) -> None:
-        """Some jobs came out of the network, in it from `start` to `end`, of which they `waited` for other things."""
-        self.first = self.first if self.last else start
-        self.jobs, self.last = self.jobs + jobs, end
-        self.busy += end - start - waited
+    def add(self, jobs: int, start: float, end: float, waited: float, share: float = 1.0) -> None:
+        """Some jobs came out of the network, in it from `start` to `end`, of which they `waited` for other things.
+
+        They had a `share` of the device. Called from any thread.
+        """
+        with self._lock:
+            self.first = min(self.first, start) if self.last else start
+            self.jobs, self.last = self.jobs + jobs, max(self.last, end)
+            self.busy += share * (end - start - waited)
 
     @property
     def seconds(self) -> float:

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from foldline.engine.abreast import abreast
+from foldline.engine.abreast import Beside, abreast
 from foldline.errors import Stopped
 
 LONG = 60.0  # seconds; nothing here takes that long
@@ -92,3 +92,76 @@ def test_a_signal_ends_all_that_run() -> None:
     assert sorted(ended) == [0, 1] and time.monotonic() - start < LONG / 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("foldline-abreast")]
     assert torch.get_num_threads() == 4
+
+
+def test_a_call_begins_when_its_share_of_the_threads_is_free() -> None:
+    let_go, begun = [threading.Event() for _ in range(3)], []
+
+    def work(item: int) -> tuple[int, int]:
+        begun.append(item)
+        assert let_go[item].wait(LONG)
+        return item, torch.get_num_threads()
+
+    with Beside() as beside:
+        first, second = (beside.start(lambda item=item: work(item), 2) for item in (0, 1))
+        assert beside.running == 2 and not first.done()
+        threading.Timer(0.1, let_go[1].set).start()
+        third = beside.start(lambda: work(2), 4)  # waits for the second
+        assert second.done() and not first.done()
+        for event in let_go:
+            event.set()
+        beside.wait()
+        assert beside.running == 0 and sorted(begun) == [0, 1, 2]
+    assert [future.result() for future in (first, second, third)] == [(0, 2), (1, 2), (2, 1)]
+
+
+def test_calls_that_want_all_threads_have_them_one_after_the_other_before_new_ones() -> None:
+    """Both give their shares up for it, so that they do not wait for each other."""
+    order: list[tuple[int, int]] = []
+    both, alone = threading.Barrier(2), threading.Lock()
+
+    def work(item: int) -> None:
+        both.wait(LONG)
+        beside.have_all()
+        assert alone.acquire(blocking=False), "two have all threads at once"
+        time.sleep(0.05)
+        beside.have_all()  # it has them
+        order.append((item, torch.get_num_threads()))
+        alone.release()
+
+    with Beside() as beside:
+        for item in (0, 1):
+            beside.start(lambda item=item: work(item), 2)
+        time.sleep(0.02)  # by then at least one of them waits
+        beside.start(lambda: order.append((2, torch.get_num_threads())), 4)
+    assert sorted(order[:2]) == [(0, 4), (1, 4)] and order[2] == (2, 1)
+
+
+def test_an_error_of_a_call_is_its_futures() -> None:
+    with Beside() as beside:
+        wrong = beside.start(lambda: 1 // 0, 2)
+        right = beside.start(lambda: 1, 2)
+    assert isinstance(wrong.exception(), ZeroDivisionError) and right.result() == 1
+
+
+def test_an_exception_in_the_block_ends_all_calls() -> None:
+    """Also those that wait for all threads."""
+    begun = threading.Barrier(3)
+
+    def work(alone: bool) -> None:
+        begun.wait(LONG)
+        if alone:
+            beside.have_all()
+        until = time.monotonic() + LONG
+        while time.monotonic() < until:
+            time.sleep(0.001)
+
+    start = time.monotonic()
+    with pytest.raises(KeyError), Beside() as beside:
+        futures = [beside.start(lambda alone=alone: work(alone), 2) for alone in (True, False)]
+        begun.wait(LONG)
+        time.sleep(0.05)
+        raise KeyError
+    assert all(isinstance(future.exception(), Stopped) for future in futures)
+    assert time.monotonic() - start < LONG / 2 and torch.get_num_threads() == 4
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("foldline-abreast")]

@@ -193,6 +193,13 @@ def test_plans_count_the_kernels_of_what_ran_before(
         machine.has_run(chosen, Group([lane] * n_lane, n_abreast=n_abreast))
         before.append(chosen.request.process.kernel_sets)
     assert before == ([0, 0, 1, 1, 2, 4] if keeps else [0] * 6)
+    beside = machine.plan_of((13, 80), 5, 1, jobs=9)
+    assert beside.request.process.kernel_sets == (6 if keeps else 0), "with those of the job beside it"
+    for _ in range(2):
+        machine.has_run(beside, Group([lane]))
+    alone = machine.plan_of((13, 80), 5, 1)
+    machine.has_run(alone, Group([lane]))
+    assert machine.plan_of((99, 800), 5, 1).request.process.kernel_sets == (7 if keeps else 0), "of one and two threads"
 
 
 def test_plans_count_what_their_own_engine_has_run(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,6 +316,31 @@ def test_seeds_that_fit_along_one_axis_are_not_taken_apart() -> None:
     assert (p.side_by_side, p.seed_batch, p.seed_group) == (1, 5, 5)
 
 
+@pytest.mark.parametrize(
+    ("device", "threads", "n_token", "n_seed", "jobs", "side_by_side", "own_groups", "seed_group"),
+    [
+        ("cpu", 4, 100, 1, 9, 4, 1, 1),
+        ("cpu", 4, 100, 1, 3, 3, 1, 1),
+        ("cpu", 4, 256, 1, 9, 4, 1, 1),
+        ("cpu", 4, 257, 1, 9, 1, 1, 1),
+        ("cpu", 4, 50, 5, 9, 4, 1, 5),
+        ("cpu", 4, 100, 5, 9, 4, 1, 1),
+        ("cpu", 4, 100, 1, 1, 1, 1, 1),
+        ("cuda", 4, 100, 1, 9, 1, 1, 1),
+    ],
+)
+def test_small_jobs_run_beside_each_other_as_far_as_there_are_threads(
+    device: str, threads: int, n_token: int, n_seed: int, jobs: int, side_by_side: int, own_groups: int, seed_group: int
+) -> None:
+    """With all their seeds in one group each; the plan of one counts the others' memory. Else seeds go so."""
+    sizes = Sizes(n_token, 8 * n_token, 64, n_seed=n_seed)
+    p = plan(sizes, PROTENIX_V1, PLENTY, device=device, threads=threads, jobs=jobs)
+    assert (p.side_by_side, p.own_groups, p.seed_group) == (side_by_side, own_groups, seed_group)
+    if side_by_side > 1:
+        fewer = plan(sizes, PROTENIX_V1, p.peak_bytes - 1, threads=threads, jobs=jobs)
+        assert fewer.side_by_side == side_by_side // 2 and fewer.seed_group == seed_group
+
+
 def test_every_group_beside_others_has_its_own_memory_and_all_share_the_weights() -> None:
     sizes = Sizes(300, 2400, 256, n_seed=6)
     three = plan(sizes, PROTENIX_V1, PLENTY, threads=3)

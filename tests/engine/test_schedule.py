@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from foldline.engine.schedule import BUCKETS, Throughput, bucket_of, estimated_tokens, in_order, rounds
+from foldline.engine.schedule import BUCKETS, Throughput, bucket_of, estimated_tokens, followers, in_order, rounds
 from foldline.inputs import Job
 from foldline.inputs.job import Ligand, Polymer
 
@@ -77,6 +77,23 @@ def test_a_full_round_does_not_wait_for_the_next_item() -> None:
     found = rounds(items(), lambda held, one: True, lambda held: len(held) == 2)
     assert next(found) == [0, 1] and drawn == [0, 1]
     assert list(found) == [[2, 3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"), [([1, 2, 9, 3, 9, 9], [2, 1, 0, 1, 0, 0]), ([1, 1, 1], [3, 2, 1]), ([], []), ([9], [0])]
+)
+def test_how_many_small_jobs_follow_each_other(sizes: list[int], wanted: list[int]) -> None:
+    assert followers(sizes, lambda size: size < 5) == wanted  # type: ignore[arg-type]
+    assert followers(iter(sizes), lambda size: size < 5) == []  # type: ignore[arg-type]
+
+
+def test_throughput_of_jobs_beside_each_other() -> None:
+    """Two at a time, told as they end, one of them waiting for two of its ten seconds; then one in all threads."""
+    speed = Throughput()
+    speed.add(1, 102.0, 108.0, 0.0, share=0.5)
+    speed.add(1, 100.0, 110.0, 2.0, share=0.5)
+    speed.add(1, 110.0, 120.0, 0.0)
+    assert (speed.jobs, speed.seconds, speed.busy) == (3, 20, 3 + 4 + 10)
 
 
 def test_throughput() -> None:

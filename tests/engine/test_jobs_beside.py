@@ -1,0 +1,254 @@
+"""Small jobs of a queue that run beside each other on a CPU: the answers of one after another, whatever happens."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from other_jobs import assert_same_samples
+
+from foldline.config import EngineConfig
+from foldline.engine import Engine, Prediction
+from foldline.errors import DoesNotFit, InternalError, Stopped
+from foldline.execute import Event, StopRequest
+from foldline.inputs import Job, jobs_from_json
+from foldline.models import Network
+
+SETTINGS = {"samples": 2, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 2}
+NAMES = ("GKWVY", "MKWVTFISL", "GKWVYGK", "MKWVTFISLAAR", "GKWV")
+LARGE = "MKWVTFISLAAR" * 22  # more tokens than go beside others
+WAIT = 60.0  # seconds; nothing here takes that long
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def an_engine(checkpoint: Path, **changes: object) -> Engine:
+    return Engine(checkpoint, config=EngineConfig(**(SETTINGS | changes)))  # type: ignore[arg-type]
+
+
+def a_job(sequence: str, *seeds: int) -> Job:
+    text = {"dialect": "alphafold3", "version": 1, "name": sequence[:20], "modelSeeds": list(seeds) or [1]}
+    (job,), errors = jobs_from_json(json.dumps(text | {"sequences": [{"protein": {"id": "A", "sequence": sequence}}]}))
+    assert not errors
+    return job
+
+
+def small() -> list[Job]:
+    return [a_job(sequence) for sequence in NAMES]
+
+
+@pytest.fixture(scope="module")
+def alone(checkpoint: Path) -> dict[str, Prediction]:
+    return {p.job_name: p for p in an_engine(checkpoint, threads=1).predict(small())}
+
+
+def same(found: Prediction, alone: dict[str, Prediction]) -> None:
+    assert found.error is None
+    for one, other in zip(found.samples, alone[found.job_name].samples, strict=True):
+        assert_same_samples(one, other)
+
+
+class AtOnce:
+    """Tells how many trunks run at the same time; with `meet`, so many wait for each other."""
+
+    def __init__(self, network: Network, monkeypatch: pytest.MonkeyPatch, meet: int = 0) -> None:
+        self.now, self.most, self.threads, self.lock = 0, 0, [], threading.Lock()
+        self.met = threading.Event()
+        real = network.trunk.pairformer.forward
+
+        def forward(s: torch.Tensor, *rest: object) -> None:
+            with self.lock:
+                self.now += 1
+                self.most = max(self.most, self.now)
+                self.threads.append((s.shape[-2], torch.get_num_threads()))
+            if self.most >= meet:
+                self.met.set()
+            assert self.met.wait(WAIT)
+            try:
+                real(s, *rest)
+            finally:
+                with self.lock:
+                    self.now -= 1
+
+        monkeypatch.setattr(network.trunk.pairformer, "forward", forward)
+
+
+def test_small_jobs_run_beside_each_other_each_in_its_share_of_the_threads(
+    checkpoint: Path, alone: dict[str, Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, events = an_engine(checkpoint), []
+    seen = AtOnce(engine.network, monkeypatch, meet=2)
+    found = list(engine.predict(small(), progress=events.append))
+    assert [p.job_name for p in found] == list(NAMES), "in the order given"
+    for one in found:
+        same(one, alone)
+        assert one.plan is not None and one.plan.side_by_side == 2 and one.plan.job_batch == 1
+    assert seen.most == 2 and {threads for _, threads in seen.threads} == {1}
+    assert torch.get_num_threads() == 2
+    planned = [e.message for e in events if e.stage == "plan"]
+    assert len(planned) == 5 and all("one of 2 jobs beside each other, 2 samples at once" in said for said in planned)
+    assert engine.throughput.jobs == 5 and 0 <= engine.throughput.idle_share < 0.9
+
+
+def test_a_large_job_has_all_threads_and_is_alone(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two small ones, a large one, and a last one that has nobody beside it."""
+    engine = an_engine(checkpoint, samples=1, steps=1)
+    seen = AtOnce(engine.network, monkeypatch)
+    jobs = [*small()[:2], a_job(LARGE), a_job("GKWV")]
+    plans = [p.plan for p in engine.predict(jobs)]
+    assert [p and p.side_by_side for p in plans] == [2, 2, 1, 1]
+    assert sorted(seen.threads[:2]) == [(5, 1), (9, 1)] and seen.threads[2:] == [(264, 2), (4, 2)]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"threads": 1}, {"buckets": (16,)}, {"on_error": "stop"}, {"max_memory": "of one"}, {"list": False}]
+)
+def test_jobs_that_run_one_after_another(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, changes: dict) -> None:
+    """With one thread, where passes are shared, where the first error ends the run, where two do not fit, unlisted."""
+    jobs = small()[:3]
+    if unlisted := "list" in changes:
+        changes = {}
+    if "max_memory" in changes:
+        monkeypatch.setattr("foldline.engine.engine.keeps_kernels", lambda dtype: False)
+        changes = {"max_memory": an_engine(checkpoint).plan_of((9, 100), 1, 1, 1).peak_bytes}
+    engine = an_engine(checkpoint, **changes)
+    seen = AtOnce(engine.network, monkeypatch)
+    found = list(engine.predict(iter(jobs) if unlisted else jobs))
+    assert not any(p.error for p in found) and seen.most == 1
+    assert all(p.plan is not None and p.plan.side_by_side == 1 for p in found)
+
+
+def test_seeds_of_a_job_stay_together(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = an_engine(checkpoint)
+    seen = AtOnce(engine.network, monkeypatch, meet=2)
+    found = list(engine.predict([a_job("GKWVY", 1, 2, 3), a_job("MKWVTFISL", 4, 5)]))
+    assert [p.error for p in found] == [None, None]
+    assert [p.plan and (p.plan.side_by_side, p.plan.seed_group) for p in found] == [(2, 3), (2, 2)]
+    assert seen.most == 2 and [[s.seed for s in p.samples] for p in found] == [[1, 2, 3], [4, 5]]
+    alone = an_engine(checkpoint, threads=1).predict([a_job("GKWVY", 1, 2, 3)])
+    for one, other in zip(found[0].samples, next(alone).samples, strict=True):
+        assert_same_samples(one, other)
+
+
+def is_short(found: Prediction) -> bool:
+    """Whether memory ran out."""
+    return any("out of memory in trunk" in said for said in found.warnings)
+
+
+def failing(real: Callable[..., object], n_token: int, times: int, error: BaseException) -> Callable[..., object]:
+    """A trunk's stack that ends in an error for jobs of so many tokens, as often as told."""
+    left = [times]
+
+    def forward(s: torch.Tensor, *rest: object) -> object:
+        if s.shape[-2] == n_token and left[0]:
+            left[0] -= 1
+            raise error
+        return real(s, *rest)
+
+    return forward
+
+
+def test_one_for_which_memory_runs_out_goes_on_alone(
+    checkpoint: Path, alone: dict[str, Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all threads, when the others have ended; the next ones go beside each other again."""
+    engine = an_engine(checkpoint)
+    seen = AtOnce(engine.network, monkeypatch)
+    stack = engine.network.trunk.pairformer
+    monkeypatch.setattr(stack, "forward", failing(stack.forward, 9, 1, MemoryError()))
+    found = list(engine.predict(small()))
+    for one in found:
+        same(one, alone)
+    assert [p.job_name for p in found if is_short(p)] == ["MKWVTFISL"]
+    threads = dict(seen.threads)
+    assert threads.pop(9) == 2 and set(threads.values()) == {1}
+
+
+def test_two_for_which_memory_runs_out_go_on_one_after_the_other(
+    checkpoint: Path, alone: dict[str, Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = an_engine(checkpoint)
+    seen = AtOnce(engine.network, monkeypatch)
+    stack = engine.network.trunk.pairformer
+    for n_token in (5, 9):
+        monkeypatch.setattr(stack, "forward", failing(stack.forward, n_token, 1, MemoryError()))
+    for one in engine.predict(small()[:2]):
+        same(one, alone)
+        assert is_short(one)
+    assert seen.most == 1 and sorted(seen.threads) == [(5, 2), (9, 2)]
+
+
+@pytest.mark.parametrize(("error", "kind"), [(MemoryError(), DoesNotFit), (RuntimeError("illegal"), InternalError)])
+def test_an_error_stays_with_its_job(
+    checkpoint: Path, alone: dict[str, Prediction], monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type
+) -> None:
+    engine = an_engine(checkpoint)
+    stack = engine.network.trunk.pairformer
+    monkeypatch.setattr(stack, "forward", failing(stack.forward, 7, -1, error))
+    found = {p.job_name: p for p in engine.predict(small())}
+    assert isinstance(found.pop("GKWVYGK").error, kind)
+    for one in found.values():
+        same(one, alone)
+    assert engine.throughput.jobs == 4
+
+
+def test_what_is_written_is_that_of_one_after_another(checkpoint: Path, tmp_path: Path) -> None:
+    assert not any(p.error for p in an_engine(checkpoint).predict(small(), out=tmp_path / "a"))
+    assert not any(p.error for p in an_engine(checkpoint, threads=1).predict(small(), out=tmp_path / "b"))
+    names, others = (
+        sorted(str(p.relative_to(tmp_path / side)) for p in (tmp_path / side).rglob("*") if p.is_file())
+        for side in "ab"
+    )
+    assert names == others
+    records = [json.loads((tmp_path / "a" / name).read_text()) for name in names if name.endswith("_run.json")]
+    assert [record["plan"]["side_by_side"] for record in records] == [2] * 5
+    assert all(p.skipped for p in an_engine(checkpoint).predict(small(), out=tmp_path / "a"))
+
+
+@pytest.mark.parametrize("by", ["consumer", "progress", "request"])
+def test_a_run_that_is_ended_ends_all_of_them(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Whoever ends it; the same call goes on from there."""
+    engine, request, begun = an_engine(checkpoint), StopRequest(), []
+
+    def progress(event: Event) -> None:
+        if event.stage == "diffusion" and event.job == NAMES[2] and by != "consumer":
+            begun.append(event.job)
+            if by == "progress":
+                raise Stopped
+            request.ask()
+
+    made = engine.predict(small(), out=tmp_path, progress=progress, stop=request)
+    done = [next(made)]
+    if by == "consumer":
+        made.close()
+    else:
+        with pytest.raises(Stopped):
+            done += list(made)
+        assert begun
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("foldline-abreast")]
+    assert torch.get_num_threads() == 2
+    whole = {path.parent.name for path in tmp_path.glob("*/*_run.json")}
+    assert {p.job_name.lower() for p in done} <= {name.lower() for name in whole} and len(whole) < 5
+    again = list(an_engine(checkpoint).predict(small(), out=tmp_path))
+    assert not any(p.error for p in again) and sum(p.skipped for p in again) == len(whole)
+    assert {path.parent.name for path in tmp_path.glob("*/*_run.json")} > whole
+
+
+def test_jobs_of_other_precisions_wait_for_each_other(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are there once."""
+    engine = an_engine(checkpoint, dtype="bf16")
+    engine.spec = type(engine.spec)(**(vars(engine.spec) | {"fp32_diffusion_to": 8}))
+    seen = AtOnce(engine.network, monkeypatch)
+    found = list(engine.predict(small()))
+    kinds = [p.plan and p.plan.diffusion_dtype for p in found]
+    assert not any(p.error for p in found) and len(set(kinds)) == 2
+    assert seen.most == 1 and [p.plan and p.plan.side_by_side for p in found] == [2] * 5
