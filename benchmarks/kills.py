@@ -1,12 +1,14 @@
 """Kill `foldline predict` at random moments, many times over: nothing finished is lost, nothing is half-written.
 
-    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--whole] [--shared] [--write FILE]
+    python benchmarks/kills.py [--kills 100] [--seed 0] [--jobs 6] [--whole] [--shared] [--threads 1]
+                               [--write FILE]
 
 The smallest random network on a CPU; a process of its own for every run, killed with SIGKILL at a moment drawn evenly
 from its whole life; half of the runs make results, the other half replaces some. The process is a fork of one that has
 run before, so that its life is all work; with --whole it is a new interpreter, most of whose life goes into imports.
 What is looked at after each kill: tests/survival/killing.py. With --shared, jobs and seeds share forward passes, and
-files are compared up to the last digits of their numbers.
+files are compared up to the last digits of their numbers. With --shared --threads 2 jobs run beside each other too, in
+a new interpreter each time.
 """
 
 import argparse
@@ -32,6 +34,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=6)
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--shared", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     begin = time.monotonic()
@@ -40,7 +43,7 @@ def main() -> int:
         torch.set_num_threads(1)
         torch.save({"model": state(small_network(), "module.")}, folder / "small.pt")
         more = {"jobs": args.jobs, "options": () if args.shared else ALONE}
-        more["starter"] = start if args.whole else Forked
+        more |= {"starter": start if args.whole or args.threads > 1 else Forked, "threads": args.threads}
         lines = []
         for kind, kills in ((Tormentor, args.kills - args.kills // 2), (Replacer, args.kills // 2)):
             place = folder / kind.__name__

@@ -32,7 +32,7 @@ OF_THE_RUN = ("seconds", "seconds_per_seed", "peak_bytes", "plan", "files")
 CHANGED = ("--steps", "3", "--samples", "1")  # options with which results are others
 
 
-def write_jobs(folder: Path, count: int, seeds: int) -> None:
+def write_jobs(folder: Path, count: int, seeds: int, threads: int = 1) -> None:
     """A folder with `count` small jobs in one list, and settings."""
     jobs = [
         {
@@ -48,7 +48,7 @@ def write_jobs(folder: Path, count: int, seeds: int) -> None:
         for number in range(count)
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    (folder / "foldline.toml").write_text(SETTINGS)
+    (folder / "foldline.toml").write_text(SETTINGS.replace("threads = 1", f"threads = {threads}"))
 
 
 def start(folder: Path, checkpoint: Path, out: str, *options: str) -> subprocess.Popen[str]:
@@ -237,11 +237,15 @@ class Tormentor:
         seeds: int = 2,
         options: Iterable[str] = ALONE,
         starter: Start = start,
+        threads: int = 1,
     ) -> None:
-        """With other options than `ALONE` files need not be equal, only `alike`. `starter` is `start` or `Forked`."""
+        """With other options than `ALONE` files need not be equal, only `alike`. `starter` is `start` or `Forked`.
+
+        With several `threads` jobs run beside each other where their seeds share passes; then nothing may be forked.
+        """
         self.folder, self.checkpoint, self.options, self.starter = folder, checkpoint, tuple(options), starter
         self.same = bytes.__eq__ if self.options == ALONE else alike
-        write_jobs(folder, jobs, seeds)
+        write_jobs(folder, jobs, seeds, threads)
         self.tally = Tally()
         for _ in range(2):  # the second time, caches are warm
             shutil.rmtree(folder / "reference", ignore_errors=True)
