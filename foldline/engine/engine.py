@@ -72,6 +72,7 @@ class Engine:
         self._cached_heap = self.device.type == "cpu" and has_caches()
         self._residency: Residency | None = None
         self._kernels: set[tuple[Sizes, int, int]] = set()  # sizes, seeds and threads of the groups that have run
+        self._kernels_beside: set[tuple[Sizes, int, int]] = set()  # of jobs beside each other
         self._sha256: str | None = None
         self._featuriser: Featuriser | None = None
         self._children = Children(self._n_children())
@@ -181,7 +182,8 @@ class Engine:
         sizes = Sizes(*bucket, n_msa, self.config.samples, n_seed, n_msa_drawn)
         keeps = self.device.type == "cpu" and keeps_kernels(self._dtype())
         threads = torch.get_num_threads()
-        beside = min(jobs, threads) - 1  # which have kernels of their own
+        sets = [_sets(run, sizes) if keeps else 0 for run in (self._kernels, self._kernels_beside)]
+        sets[1] += min(jobs, threads) - 1 if keeps else 0  # of those that come beside this one
         return plan(
             sizes,
             self.spec,
@@ -189,20 +191,16 @@ class Engine:
             dtype=self._dtype(),
             device=self.device.type,
             threads=threads,
-            process=Process(self._kernel_sets(sizes) + beside if keeps else 0, self._cached_heap),
+            process=Process(*sets, self._cached_heap),
             jobs=jobs,
         )
 
     def has_run(self, chosen: Plan, group: Group) -> None:
-        """Note a group that a plan has run: later plans count what its products leave behind."""
-        n_abreast = chosen.side_by_side if chosen.request.jobs > 1 else group.n_abreast
-        threads = max(1, chosen.request.threads // n_abreast)
-        self._kernels.add((_of_kernels(chosen.request.sizes), len(group.lanes), threads))
-
-    def _kernel_sets(self, sizes: Sizes) -> int:
-        """Sets of kernels that are kept, without the one that a job of these sizes makes itself or finds there."""
-        own = _of_kernels(sizes)
-        return len(self._kernels) - any(of == own for of, *_ in self._kernels)
+        """Note a group that a plan runs or has run: later plans count what its products leave behind."""
+        asked, beside = chosen.request, chosen.request.jobs > 1
+        threads = max(1, asked.threads // (chosen.side_by_side if beside else group.n_abreast))
+        run = self._kernels_beside if beside else self._kernels
+        run.add((_of_kernels(asked.sizes), len(group.lanes), threads))
 
     @property
     def memory_bytes(self) -> int:
@@ -357,6 +355,12 @@ class Engine:
 def _of_kernels(sizes: Sizes) -> Sizes:
     """What of a job's sizes decides which kernels its groups leave behind: hardly how many rows its passes read."""
     return replace(sizes, n_seed=1, n_msa_drawn=None)
+
+
+def _sets(run: set[tuple[Sizes, int, int]], sizes: Sizes) -> int:
+    """Sets of kernels that are kept, without the one that a job of these sizes makes itself or finds there."""
+    own = _of_kernels(sizes)
+    return len(run) - any(of == own for of, *_ in tuple(run))
 
 
 def _smiles_components(job: "Job") -> "dict[str, Component]":

@@ -42,6 +42,8 @@ KERNELS_AFTER_TRUNK = {"trunk": 0, "diffusion": 10_000_000, "confidence": 18_000
 # oneDNN's kernels for the shapes of one more size, and what its full stores of them have; measured with torch 2.13.
 KERNELS_OF_SIZE = {torch.float32: 42_000_000, torch.bfloat16: 48_000_000}
 MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
+# What jobs beside each other leave in the one store that is all threads': a set, and the most that it has.
+SHARED_KERNELS, MOST_SHARED_KERNELS = 36_000_000, 320_000_000
 # The largest block that glibc takes from the heap; the share of a set of row blocks that stays there when they are
 # freed, before the first diffusion step at most so much, and in the steps. What a group beside others keeps more than
 # one alone: threads have arenas of their own. The most that holes between tensors take (see foldline/heap.py).
@@ -130,6 +132,7 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
     most = MOST_KERNELS[p.trunk_dtype]
     before = round(most * (1 - math.exp(-p.request.process.kernel_sets * KERNELS_OF_SIZE[p.trunk_dtype] / most)))
+    before += min(p.request.process.sets_beside * SHARED_KERNELS, MOST_SHARED_KERNELS)
     kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
     process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
     heaps = {n: min(int(ROWS_BEFORE * block * items[s].itemsize), MOST_ROWS_BEFORE) for n, s in STAGES.items()}

@@ -23,6 +23,7 @@ class Process:
     """What of a CPU process weighs on its plans."""
 
     kernel_sets: int = 0  # that it keeps of what ran before, for each size and number of threads: with oneDNN
+    sets_beside: int = 0  # of jobs that run or ran beside each other, in threads that take a part of theirs with them
     cached_heap: bool = False  # whether its heap keeps small blocks apart (foldline/heap.py)
 
 

@@ -241,6 +241,7 @@ class Queue:
         if self.precisions != chosen.precisions:
             self.beside.wait()  # the weights are there once
         self.precisions = chosen.precisions
+        self.machine.has_run(chosen, Group(list(lanes)))  # the next plan is made before this one ends
         return chosen
 
     def _through_network(self, runs: list[JobRun], beside: Plan | None) -> None:

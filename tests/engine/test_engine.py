@@ -194,12 +194,13 @@ def test_plans_count_the_kernels_of_what_ran_before(
         before.append(chosen.request.process.kernel_sets)
     assert before == ([0, 0, 1, 1, 2, 4] if keeps else [0] * 6)
     beside = machine.plan_of((13, 80), 5, 1, jobs=9)
-    assert beside.request.process.kernel_sets == (6 if keeps else 0), "with those of the job beside it"
+    assert beside.request.process.sets_beside == (1 if keeps else 0), "of the job that comes beside it"
     for _ in range(2):
         machine.has_run(beside, Group([lane]))
-    alone = machine.plan_of((13, 80), 5, 1)
-    machine.has_run(alone, Group([lane]))
-    assert machine.plan_of((99, 800), 5, 1).request.process.kernel_sets == (7 if keeps else 0), "of one and two threads"
+    assert machine.plan_of((13, 80), 5, 1, jobs=9).request == beside.request, "those are its own"
+    machine.has_run(machine.plan_of((14, 80), 5, 1, jobs=9), Group([lane]))
+    later = machine.plan_of((99, 800), 5, 1).request.process
+    assert (later.kernel_sets, later.sets_beside) == ((5, 2) if keeps else (0, 0))
 
 
 def test_plans_count_what_their_own_engine_has_run(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

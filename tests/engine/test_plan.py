@@ -15,6 +15,8 @@ from foldline.engine.memory_model import (
     CONDITIONING,
     KERNELS_OF_SIZE,
     MOST_KERNELS,
+    MOST_SHARED_KERNELS,
+    SHARED_KERNELS,
     STAGES,
     parameter_bytes,
     process_terms,
@@ -101,7 +103,10 @@ def test_kernels_of_other_sizes_count_on_a_cpu_until_their_store_is_full() -> No
         one = KERNELS_OF_SIZE[dtype]
         assert 0.85 * one < peaks[2] - peaks[1] < peaks[1] - peaks[0] < one
         assert peaks[3] - peaks[0] == pytest.approx(full, abs=2) and peaks[4] - peaks[3] < 2
-    none, many = (plan(small, PROTENIX_V1, PLENTY, device="cuda", process=Process(n)).stage_bytes for n in (0, 50))
+    shared = [plan(small, PROTENIX_V1, PLENTY, process=Process(3, n)).peak_bytes for n in (0, 1, 500, 501)]
+    assert shared[1] - shared[0] == SHARED_KERNELS and shared[2] - shared[0] == MOST_SHARED_KERNELS
+    assert shared[3] == shared[2], "beside those of what ran alone"
+    none, many = (plan(small, PROTENIX_V1, PLENTY, device="cuda", process=Process(n, n)).stage_bytes for n in (0, 50))
     assert none == many
 
 
