@@ -182,8 +182,8 @@ class Engine:
         sizes = Sizes(*bucket, n_msa, self.config.samples, n_seed, n_msa_drawn)
         keeps = self.device.type == "cpu" and keeps_kernels(self._dtype())
         threads = torch.get_num_threads()
-        sets = [_sets(run, sizes) if keeps else 0 for run in (self._kernels, self._kernels_beside)]
-        sets[1] += min(jobs, threads) - 1 if keeps else 0  # of those that come beside this one
+        own, beside = _sets(self._kernels, sizes), _sets(self._kernels_beside, sizes)
+        beside += min(jobs, threads) - 1  # of those that come beside this one
         return plan(
             sizes,
             self.spec,
@@ -191,7 +191,7 @@ class Engine:
             dtype=self._dtype(),
             device=self.device.type,
             threads=threads,
-            process=Process(*sets, self._cached_heap),
+            process=Process(own if keeps else 0, beside if keeps else 0, self._cached_heap),
             jobs=jobs,
         )
 
