@@ -137,6 +137,26 @@ def test_calls_that_want_all_threads_have_them_one_after_the_other_before_new_on
     assert sorted(order[:2]) == [(0, 4), (1, 4)] and order[2] == (2, 1)
 
 
+def test_nothing_begins_while_a_call_waits_for_all_threads() -> None:
+    order: list[str] = []
+    waits, let_go = threading.Event(), threading.Event()
+
+    def first() -> None:
+        waits.set()
+        beside.have_all()
+        order.append("first")
+
+    with Beside() as beside:
+        second = beside.start(lambda: let_go.wait(LONG), 2)
+        beside.start(first, 2)
+        assert waits.wait(LONG)
+        time.sleep(0.05)  # by then it has given up its share
+        threading.Timer(0.1, let_go.set).start()
+        beside.start(lambda: order.append("third"), 4)
+        assert second.done()
+    assert order == ["first", "third"]
+
+
 def test_an_error_of_a_call_is_its_futures() -> None:
     with Beside() as beside:
         wrong = beside.start(lambda: 1 // 0, 2)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,10 +57,10 @@ def same(found: Prediction, alone: dict[str, Prediction]) -> None:
 
 
 class AtOnce:
-    """Tells how many trunks run at the same time; with `meet`, so many wait for each other."""
+    """Tells how many trunks run at the same time; with `meet`, so many wait for each other. Small ones take a time."""
 
-    def __init__(self, network: Network, monkeypatch: pytest.MonkeyPatch, meet: int = 0) -> None:
-        self.now, self.most, self.threads, self.lock = 0, 0, [], threading.Lock()
+    def __init__(self, network: Network, monkeypatch: pytest.MonkeyPatch, meet: int = 0, seconds: float = 0) -> None:
+        self.now, self.ended, self.most, self.threads, self.lock = 0, 0, 0, [], threading.Lock()
         self.met = threading.Event()
         real = network.trunk.pairformer.forward
 
@@ -71,11 +72,12 @@ class AtOnce:
             if self.most >= meet:
                 self.met.set()
             assert self.met.wait(WAIT)
+            time.sleep(seconds if s.shape[-2] < 20 else 0)
             try:
                 real(s, *rest)
             finally:
                 with self.lock:
-                    self.now -= 1
+                    self.now, self.ended = self.now - 1, self.ended + 1
 
         monkeypatch.setattr(network.trunk.pairformer, "forward", forward)
 
@@ -100,10 +102,13 @@ def test_small_jobs_run_beside_each_other_each_in_its_share_of_the_threads(
 def test_a_large_job_has_all_threads_and_is_alone(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two small ones, a large one, and a last one that has nobody beside it."""
     engine = an_engine(checkpoint, samples=1, steps=1)
-    seen = AtOnce(engine.network, monkeypatch)
+    seen, ended = AtOnce(engine.network, monkeypatch, seconds=0.1), []
+    embed = engine.network.trunk.embed_inputs
+    monkeypatch.setattr(engine.network.trunk, "embed_inputs", lambda *args: (ended.append(seen.ended), embed(*args))[1])
     jobs = [*small()[:2], a_job(LARGE), a_job("GKWV")]
     plans = [p.plan for p in engine.predict(jobs)]
     assert [p and p.side_by_side for p in plans] == [2, 2, 1, 1]
+    assert seen.most == 2 and ended[2:] == [2, 3]
     assert sorted(seen.threads[:2]) == [(5, 1), (9, 1)] and seen.threads[2:] == [(264, 2), (4, 2)]
 
 
@@ -140,6 +145,13 @@ def test_seeds_of_a_job_stay_together(checkpoint: Path, monkeypatch: pytest.Monk
 def is_short(found: Prediction) -> bool:
     """Whether memory ran out."""
     return any("out of memory in trunk" in said for said in found.warnings)
+
+
+def test_seeds_that_are_to_run_alone_do(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = an_engine(checkpoint, seed_batch=1)
+    seen = AtOnce(engine.network, monkeypatch, seconds=0.02)
+    found = list(engine.predict([a_job("GKWVY", 1, 2, 3), a_job("MKWVTFISL", 4, 5)]))
+    assert [p.plan and p.plan.side_by_side for p in found] == [1, 1] and seen.most == 1
 
 
 def failing(real: Callable[..., object], n_token: int, times: int, error: BaseException) -> Callable[..., object]:
@@ -241,6 +253,24 @@ def test_a_run_that_is_ended_ends_all_of_them(
     again = list(an_engine(checkpoint).predict(small(), out=tmp_path))
     assert not any(p.error for p in again) and sum(p.skipped for p in again) == len(whole)
     assert {path.parent.name for path in tmp_path.glob("*/*_run.json")} > whole
+
+
+def test_conditioning_is_for_one_job_at_a_time(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds most, and plans count it once."""
+    engine, at_it, most = an_engine(checkpoint), [], []
+    seen = AtOnce(engine.network, monkeypatch, meet=2)
+    real = engine.network.diffusion.prepare
+
+    def prepare(*args: object) -> object:
+        at_it.append(0)
+        most.append(len(at_it))
+        time.sleep(0.05)  # so that the other comes to it
+        at_it.pop()
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.network.diffusion, "prepare", prepare)
+    assert not any(p.error for p in engine.predict(small()))
+    assert seen.most == 2 and most == [1] * 5
 
 
 def test_jobs_of_other_precisions_wait_for_each_other(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
