@@ -42,8 +42,9 @@ KERNELS_AFTER_TRUNK = {"trunk": 0, "diffusion": 10_000_000, "confidence": 18_000
 # oneDNN's kernels for the shapes of one more size, and what its full stores of them have; measured with torch 2.13.
 KERNELS_OF_SIZE = {torch.float32: 42_000_000, torch.bfloat16: 48_000_000}
 MOST_KERNELS = {torch.float32: 563_000_000, torch.bfloat16: 900_000_000}
-# What jobs beside each other leave in the one store that is all threads': a set, and the most that it has.
-SHARED_KERNELS, MOST_SHARED_KERNELS = 36_000_000, 320_000_000
+# What jobs beside each other leave in the one store that is all threads': a set, and the most that it has; and what the
+# heaps of their threads keep when one follows that is alone.
+SHARED_KERNELS, MOST_SHARED_KERNELS, HEAPS_LEFT = 36_000_000, 320_000_000, 40_000_000
 # The largest block that glibc takes from the heap; the share of a set of row blocks that stays there when they are
 # freed, before the first diffusion step at most so much, and in the steps. What a group beside others keeps more than
 # one alone: threads have arenas of their own. The most that holes between tensors take (see foldline/heap.py).
@@ -140,6 +141,8 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     heaps["diffusion, step"] = rows + _kept_activations(sizes, spec, p)
     heaps["confidence"] = block * items["confidence"].itemsize + (WRITER_BESIDE if several else 0)
     beside = 1 + BESIDE * (p.side_by_side - 1)
+    if p.request.process.sets_beside and p.request.jobs == 1:
+        process["heaps left"] = HEAPS_LEFT
     process["holes"] = int(beside * min(block * FLOAT, MOST_HOLES)) if p.request.process.cached_heap else 0
     return {
         name: process | {"kernels": kernels[stage], "heap": int(beside * heaps[name])} for name, stage in STAGES.items()

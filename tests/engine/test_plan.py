@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from foldline.engine.memory_model import (
     CONDITIONING,
+    HEAPS_LEFT,
     KERNELS_OF_SIZE,
     MOST_KERNELS,
     MOST_SHARED_KERNELS,
@@ -104,8 +105,10 @@ def test_kernels_of_other_sizes_count_on_a_cpu_until_their_store_is_full() -> No
         assert 0.85 * one < peaks[2] - peaks[1] < peaks[1] - peaks[0] < one
         assert peaks[3] - peaks[0] == pytest.approx(full, abs=2) and peaks[4] - peaks[3] < 2
     shared = [plan(small, PROTENIX_V1, PLENTY, process=Process(3, n)).peak_bytes for n in (0, 1, 500, 501)]
-    assert shared[1] - shared[0] == SHARED_KERNELS and shared[2] - shared[0] == MOST_SHARED_KERNELS
-    assert shared[3] == shared[2], "beside those of what ran alone"
+    least, full = shared[1] - shared[0], shared[2] - shared[0]
+    assert (least, full) == (SHARED_KERNELS + HEAPS_LEFT, MOST_SHARED_KERNELS + HEAPS_LEFT) and shared[3] == shared[2]
+    beside = [plan(small, PROTENIX_V1, PLENTY, process=Process(3, n), jobs=2).peak_bytes for n in (1, 2)]
+    assert beside[1] - beside[0] == SHARED_KERNELS, "their threads have heaps of their own"
     none, many = (plan(small, PROTENIX_V1, PLENTY, device="cuda", process=Process(n, n)).stage_bytes for n in (0, 50))
     assert none == many
 
