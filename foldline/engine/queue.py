@@ -234,7 +234,7 @@ class Queue:
         lanes = self._lanes([run])
         try:
             chosen = self._plan([run], lanes, self.beside.running + n_small)
-        except FoldlineError:  # it is told when it is the job's turn
+        except Exception:  # noqa: BLE001 - it comes again and is told when it is the job's turn
             return None
         if chosen.side_by_side == 1 or not 0 < len(lanes) <= chosen.seed_group:
             return None

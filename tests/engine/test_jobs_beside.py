@@ -211,6 +211,23 @@ def test_an_error_stays_with_its_job(
     assert engine.throughput.jobs == 4
 
 
+def test_a_fault_in_planning_is_an_error_of_its_job(
+    checkpoint: Path, alone: dict[str, Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, real = an_engine(checkpoint), Engine.plan_of
+
+    def plan_of(self: Engine, bucket: tuple[int, int], *rest: object) -> object:
+        if bucket[0] == 7:
+            raise ZeroDivisionError
+        return real(self, bucket, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "plan_of", plan_of)
+    found = {p.job_name: p for p in engine.predict(small())}
+    assert isinstance(found.pop("GKWVYGK").error, InternalError)
+    for one in found.values():
+        same(one, alone)
+
+
 def test_what_is_written_is_that_of_one_after_another(checkpoint: Path, tmp_path: Path) -> None:
     assert not any(p.error for p in an_engine(checkpoint).predict(small(), out=tmp_path / "a"))
     assert not any(p.error for p in an_engine(checkpoint, threads=1).predict(small(), out=tmp_path / "b"))
