@@ -90,6 +90,10 @@ class JobRun:
         """Everything to warn of."""
         return (*self.prepared.job.notes, *self.made.notes, *map(str, self.rungs))
 
+    def begins(self) -> None:
+        """It is the job's turn: what it waited for room beside others is no time of its own."""
+        self._start = time.perf_counter()
+
     def fail(self, error: BaseException, stage: str = "") -> None:
         """End the job in an error, the first one there is; `stage` is where, unless the error knows it itself."""
         if self.error is None:

@@ -248,6 +248,8 @@ class Queue:
         """Run jobs together; where that fails, each of them alone, so that errors stay with their job."""
         speed, start = self.machine.throughput, time.perf_counter()
         new_peak(self.machine.device)
+        for run in runs:
+            run.begins()
         failure = None
         try:
             self._attempt(runs, beside)
