@@ -116,6 +116,7 @@ class Beside:
         else:
             future.set_result(result)
         finally:
+            del call, future  # an error's traceback holds this frame, and with it all that the call held
             self._end_of(threading.current_thread())
 
     def _end_of(self, thread: threading.Thread) -> None:

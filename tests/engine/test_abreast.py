@@ -1,8 +1,10 @@
 """Calls that run beside each other: at the same time, in their share of the threads, ended with whoever waits."""
 
+import gc
 import signal
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -162,6 +164,25 @@ def test_an_error_of_a_call_is_its_futures() -> None:
         wrong = beside.start(lambda: 1 // 0, 2)
         right = beside.start(lambda: 1, 2)
     assert isinstance(wrong.exception(), ZeroDivisionError) and right.result() == 1
+
+
+def test_an_error_holds_nothing_of_its_call_when_it_is_let_go() -> None:
+    """Without a collection of cycles: what the call held may be most of the memory."""
+
+    def work(item: int) -> None:
+        held = torch.empty(item)
+        seen.append(weakref.ref(held))
+        raise ValueError
+
+    seen: list[weakref.ref[torch.Tensor]] = []
+    gc.disable()
+    try:
+        found = abreast(work, [1, 2])
+        assert all(isinstance(error, ValueError) for error in found)
+        found.clear()
+        assert len(seen) == 2 and not any(ref() is not None for ref in seen)
+    finally:
+        gc.enable()
 
 
 def test_an_exception_in_the_block_ends_all_calls() -> None:

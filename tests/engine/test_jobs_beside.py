@@ -154,17 +154,20 @@ def test_seeds_that_are_to_run_alone_do(checkpoint: Path, monkeypatch: pytest.Mo
     assert [p.plan and p.plan.side_by_side for p in found] == [1, 1] and seen.most == 1
 
 
-def failing(real: Callable[..., object], n_token: int, times: int, error: BaseException) -> Callable[..., object]:
-    """A trunk's stack that ends in an error for jobs of so many tokens, as often as told."""
-    left = [times]
+def fail(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, n_token: int, times: int = 1, error: Exception | None = None
+) -> None:
+    """Have the trunk of jobs of so many tokens end in an error, as often as told: memory runs out, or another one."""
+    left, stack = [times], engine.network.trunk.pairformer
+    real: Callable[..., object] = stack.forward
 
     def forward(s: torch.Tensor, *rest: object) -> object:
         if s.shape[-2] == n_token and left[0]:
             left[0] -= 1
-            raise error
+            raise error or MemoryError
         return real(s, *rest)
 
-    return forward
+    monkeypatch.setattr(stack, "forward", forward)
 
 
 def test_one_for_which_memory_runs_out_goes_on_alone(
@@ -173,8 +176,7 @@ def test_one_for_which_memory_runs_out_goes_on_alone(
     """With all threads, when the others have ended; the next ones go beside each other again."""
     engine = an_engine(checkpoint)
     seen = AtOnce(engine.network, monkeypatch)
-    stack = engine.network.trunk.pairformer
-    monkeypatch.setattr(stack, "forward", failing(stack.forward, 9, 1, MemoryError()))
+    fail(engine, monkeypatch, 9)
     found = list(engine.predict(small()))
     for one in found:
         same(one, alone)
@@ -188,9 +190,8 @@ def test_two_for_which_memory_runs_out_go_on_one_after_the_other(
 ) -> None:
     engine = an_engine(checkpoint)
     seen = AtOnce(engine.network, monkeypatch)
-    stack = engine.network.trunk.pairformer
     for n_token in (5, 9):
-        monkeypatch.setattr(stack, "forward", failing(stack.forward, n_token, 1, MemoryError()))
+        fail(engine, monkeypatch, n_token)
     for one in engine.predict(small()[:2]):
         same(one, alone)
         assert is_short(one)
@@ -202,8 +203,7 @@ def test_an_error_stays_with_its_job(
     checkpoint: Path, alone: dict[str, Prediction], monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type
 ) -> None:
     engine = an_engine(checkpoint)
-    stack = engine.network.trunk.pairformer
-    monkeypatch.setattr(stack, "forward", failing(stack.forward, 7, -1, error))
+    fail(engine, monkeypatch, 7, -1, error)
     found = {p.job_name: p for p in engine.predict(small())}
     assert isinstance(found.pop("GKWVYGK").error, kind)
     for one in found.values():
