@@ -10,11 +10,13 @@ before the next one begins, alone in its passes. Upstream: its runner's loop ove
 have their weights loaded and have run jobs before. Commands: a `foldline predict` per job, with its start. All with the
 same random weights in float32 on this machine's CPU, results written.
 
-`--memory N` instead runs N jobs and prints resident memory as it goes, with the slope of a line fitted to it after the
-first fifth. Bound: 20 kB a job.
+`--memory N` instead runs N jobs and prints resident memory as it goes, with its slope after the first fifth: the median
+of those between any two readings, as jobs are at work at each of them, and that of a fitted line. Bound of the median:
+20 kB a job.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -135,10 +137,13 @@ class Bench:
                 spent = time.perf_counter() - start
                 print(f"after {number:4d} jobs, {spent:5.0f} s: {resident() / 1e6:7.1f} MB resident", flush=True)
         settled = [(jobs, held) for jobs, held in seen if jobs >= len(self.jobs) // 5]
-        slope = statistics.linear_regression(*zip(*settled, strict=True)).slope
+        fitted = statistics.linear_regression(*zip(*settled, strict=True)).slope
+        pairs = itertools.combinations(settled, 2)
+        slope = statistics.median((held - before) / (now - then) for (then, before), (now, held) in pairs)
         print(
-            f"fitted to {len(settled)} readings after the first fifth: {slope / 1e3:+.1f} kB a job "
-            f"(bound {BOUND / 1e3:.0f}), {slope * len(self.jobs) / 1e6:+.1f} MB in {len(self.jobs)} jobs"
+            f"{len(settled)} readings after the first fifth: {slope / 1e3:+.1f} kB a job in the median "
+            f"(bound {BOUND / 1e3:.0f}), {slope * len(self.jobs) / 1e6:+.1f} MB in {len(self.jobs)} jobs; "
+            f"fitted {fitted / 1e3:+.1f} kB a job"
         )
         return slope <= BOUND
 

@@ -1,14 +1,15 @@
 """Planned against measured memory of whole `foldline predict` commands on a CPU: all that the process ever held.
 
     peaks.py [--model demo | --preset small_v1] [--tokens 60 200 400 600 1200] [--samples 1 5] [--dtypes fp32 bf16]
-             [--queue 16] [--buckets 64,128] [--threads 1] [--seeds 1] [--steps 2] [--jobs A.json B.json ...]
-             [--program] [--write FILE]
+             [--queue 16] [--unlike 100 150 60 200 300] [--buckets 64,128] [--threads 1] [--seeds 1] [--steps 2]
+             [--jobs A.json B.json ...] [--program] [--write FILE]
 
 A command for every size, number of samples and precision: one pass, few steps, start, features and files included; a
-preset is its network with random weights. Then one command for a queue of as many sizes as --queue says, and one for
-jobs that share passes (--buckets); each job of those is a line, with the peak of the process until its end. Proteins
-without alignments. With --jobs: those instead, with their alignments and templates, each alone and all in one command.
-With --program: an `Engine` in a Python program in place of each command. Bound: 10 %.
+preset is its network with random weights. Then one command for a queue of as many sizes as --queue says, one for those
+of --unlike, in that order, and one for jobs that share passes (--buckets); each job of those is a line, with the peak
+of the process until its end and the largest plan until then. Proteins without alignments. With --jobs: those instead,
+with their alignments and templates, each alone and all in one command. With --program: an `Engine` in a Python program
+in place of each command. Bound: 10 %.
 
 A plan says what groups of seeds beside each other hold when their peaks meet. In two steps they may not: some 20 then.
 """
@@ -95,8 +96,9 @@ class Bench:
         run([*words, *map(str, jobs)])
         records = [json.loads(path.read_text()) for path in out.glob("*/*_run.json")]
         assert len(records) == len(jobs)
-        for record in sorted(records, key=lambda one: one["peak_bytes"]):
-            planned, measured = record["plan"]["peak_bytes"], record["peak_bytes"]
+        planned = 0
+        for record in sorted(records, key=lambda one: (one["peak_bytes"], one["plan"]["peak_bytes"])):
+            planned, measured = max(planned, record["plan"]["peak_bytes"]), record["peak_bytes"]
             stages = record["plan"]["stage_bytes"]
             self.off.append(planned / measured - 1)
             self.line(
@@ -113,6 +115,8 @@ class Bench:
             if args.queue:
                 sizes = range(FIRST_OF_QUEUE, FIRST_OF_QUEUE + BETWEEN * args.queue, BETWEEN)
                 self.proteins("queue", sizes, 1, dtype)
+            if args.unlike:
+                self.proteins("unlike", args.unlike, max(args.samples), dtype)
             if args.buckets:
                 self.proteins("buckets", SHARING, 5, dtype, args.buckets)
 
@@ -134,6 +138,7 @@ def main() -> int:
     parser.add_argument("--samples", nargs="*", type=int, default=[1, 5])
     parser.add_argument("--dtypes", nargs="*", default=["fp32", "bf16"])
     parser.add_argument("--queue", type=int, default=16)
+    parser.add_argument("--unlike", nargs="*", type=int)
     parser.add_argument("--buckets", default="64,128")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)

@@ -41,6 +41,11 @@ class Beside:
         """Calls that have not ended."""
         return len(self._shares)
 
+    def have_room(self, count: int) -> None:
+        """Wait until as much is free as one of `count` calls beside each other has."""
+        with self._news:
+            self._wait_for(Fraction(1, min(count, self.n_thread)))
+
     def start(self, call: Callable[[], Result], count: int) -> Future[Result]:
         """Begin a call, when as much is free as one of `count` beside each other has; that is waited for.
 
@@ -50,7 +55,7 @@ class Beside:
         self._join()
         thread = threading.Thread(target=self._run, args=(call, share, future), name="foldline-abreast")
         with self._news:
-            self._news.wait_for(lambda: self._free >= share and not self._alone)
+            self._wait_for(share)
             self._free -= share
             self._shares[thread] = share
         try:
@@ -118,6 +123,9 @@ class Beside:
         finally:
             del call, future  # an error's traceback holds this frame, and with it all that the call held
             self._end_of(threading.current_thread())
+
+    def _wait_for(self, share: Fraction) -> None:
+        self._news.wait_for(lambda: self._free >= share and not self._alone)
 
     def _end_of(self, thread: threading.Thread) -> None:
         with self._news:

@@ -171,19 +171,25 @@ class Engine:
         return self.plan_of((sizes["N_token"], sizes["N_atom"]), sizes["N_msa"], n_seed, n_msa_drawn)
 
     def plan_of(
-        self, bucket: tuple[int, int], n_msa: int, n_seed: int, n_msa_drawn: int | None = None, jobs: int = 1
+        self,
+        bucket: tuple[int, int],
+        n_msa: int,
+        n_seed: int,
+        n_msa_drawn: int | None = None,
+        beside: tuple[Sizes, ...] = (),
     ) -> Plan:
         """The plan for `n_seed` seeds of jobs of a bucket (tokens, atoms).
 
-        A pass reads `n_msa_drawn` of the `n_msa` alignment rows at most, or any number of them (None). `jobs` like this
-        one, itself among them, may run beside each other.
+        A pass reads `n_msa_drawn` of the `n_msa` alignment rows at most, or any number of them (None). Jobs of the
+        sizes `beside` may run beside these.
         """
         n_seed = min(n_seed, self.config.seed_batch or n_seed)
         sizes = Sizes(*bucket, n_msa, self.config.samples, n_seed, n_msa_drawn)
         keeps = self.device.type == "cpu" and keeps_kernels(self._dtype())
         threads = torch.get_num_threads()
-        own, beside = _sets(self._kernels, sizes), _sets(self._kernels_beside, sizes)
-        beside += min(jobs, threads) - 1  # of those that come beside this one
+        own, others = _sets(self._kernels, sizes), _sets(self._kernels_beside, sizes)
+        noted = {of for of, *_ in tuple(self._kernels_beside)}
+        others += len({_of_kernels(one) for one in beside[: threads - 1]} - noted - {_of_kernels(sizes)})  # that come
         return plan(
             sizes,
             self.spec,
@@ -191,13 +197,13 @@ class Engine:
             dtype=self._dtype(),
             device=self.device.type,
             threads=threads,
-            process=Process(own if keeps else 0, beside if keeps else 0, self._cached_heap),
-            jobs=jobs,
+            process=Process(own if keeps else 0, others if keeps else 0, self._cached_heap),
+            beside=beside,
         )
 
     def has_run(self, chosen: Plan, group: Group) -> None:
         """Note a group that a plan runs or has run: later plans count what its products leave behind."""
-        asked, beside = chosen.request, chosen.request.jobs > 1
+        asked, beside = chosen.request, bool(chosen.request.beside)
         threads = max(1, asked.threads // (chosen.side_by_side if beside else group.n_abreast))
         run = self._kernels_beside if beside else self._kernels
         run.add((_of_kernels(asked.sizes), len(group.lanes), threads))

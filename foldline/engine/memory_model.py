@@ -96,7 +96,18 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
 
     Groups beside each other may all be in one stage, but for conditioning: one is in it, the others in any other.
     """
-    weights = parameter_bytes(spec, p)
+    weights, stages = parameter_bytes(spec, p), _group_terms(sizes, spec, p)
+    own = _total(stages)
+    beside = [own if one is p else _total(_group_terms(one.request.sizes, spec, one)) for one in p.beside]
+    for name, terms in stages.items():
+        if beside:
+            terms["groups beside"] = sum(one[name] if name != CONDITIONING else _fullest(one) for one in beside)
+        terms["weights"] = weights[STAGES[name]] if p.staged_weights else sum(weights.values())
+    return {name: terms for name, terms in stages.items() if name != "template embedder" or spec.n_template}
+
+
+def _group_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
+    """Those of one group, without weights."""
     model = _Model(sizes, spec, p)
     stages = {
         "input embedder": model.input_embedder(),
@@ -111,13 +122,16 @@ def stage_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     }
     for terms in stages.values():
         terms["features"] = model.features()
-    own = {name: sum(terms.values()) for name, terms in stages.items()}
-    beside = own | {CONDITIONING: max(size for name, size in own.items() if name != CONDITIONING)}
-    for name, terms in stages.items():
-        if p.side_by_side > 1:
-            terms["groups beside"] = (p.side_by_side - 1) * beside[name]
-        terms["weights"] = weights[STAGES[name]] if p.staged_weights else sum(weights.values())
-    return {name: terms for name, terms in stages.items() if name != "template embedder" or spec.n_template}
+    return stages
+
+
+def _total(stages: dict[str, Terms]) -> dict[str, int]:
+    return {name: sum(terms.values()) for name, terms in stages.items()}
+
+
+def _fullest(own: dict[str, int]) -> int:
+    """The most of any stage but conditioning."""
+    return max(size for name, size in own.items() if name != CONDITIONING)
 
 
 def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
@@ -129,24 +143,30 @@ def process_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, Terms]:
     What is written is written beside the stages of the seed or the job that comes next.
     """
     items = {"trunk": p.trunk_dtype, "diffusion": p.diffusion_dtype, "confidence": p.confidence_dtype}
-    r, several = Block.of(sizes.n_token, sizes.n_token, p.rows.pair), sizes.n_sample * sizes.n_seed > 1
-    block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
     most = MOST_KERNELS[p.trunk_dtype]
     before = round(most * (1 - math.exp(-p.request.process.kernel_sets * KERNELS_OF_SIZE[p.trunk_dtype] / most)))
     before += min(p.request.process.sets_beside * SHARED_KERNELS, MOST_SHARED_KERNELS)
     kernels = {s: before + KERNELS_AFTER_TRUNK[s] * (1 if items[s] == p.trunk_dtype else 2) for s in items}
     process = {"process": PROCESS_BYTES, "writing": writing_bytes(sizes, p), "drawn": drawn_bytes(sizes, p)}
-    heaps = {n: min(int(ROWS_BEFORE * block * items[s].itemsize), MOST_ROWS_BEFORE) for n, s in STAGES.items()}
-    rows = int(ROWS_IN_STEP * block * items["diffusion"].itemsize)
-    heaps["diffusion, step"] = rows + _kept_activations(sizes, spec, p)
-    heaps["confidence"] = block * items["confidence"].itemsize + (WRITER_BESIDE if several else 0)
-    beside = 1 + BESIDE * (p.side_by_side - 1)
-    if p.request.process.sets_beside and p.request.jobs == 1:
+    own = _heaps(sizes, spec, p)
+    beside = [own if one is p else _heaps(one.request.sizes, spec, one) for one in p.beside]
+    heaps = {name: size + int(BESIDE * sum(one[name] for one in beside)) for name, size in own.items()}
+    if p.request.process.sets_beside and not p.request.beside:
         process["heaps left"] = HEAPS_LEFT
-    process["holes"] = int(beside * min(block * FLOAT, MOST_HOLES)) if p.request.process.cached_heap else 0
-    return {
-        name: process | {"kernels": kernels[stage], "heap": int(beside * heaps[name])} for name, stage in STAGES.items()
-    }
+    process["holes"] = heaps["holes"] if p.request.process.cached_heap else 0
+    return {name: process | {"kernels": kernels[stage], "heap": heaps[name]} for name, stage in STAGES.items()}
+
+
+def _heaps(sizes: Sizes, spec: ModelSpec, p: "Plan") -> dict[str, int]:
+    """What the heap keeps of one group in every stage, and its holes."""
+    trunk, diffusion, confidence = (dtype.itemsize for dtype in p.precisions)
+    items = {"trunk": trunk, "diffusion": diffusion, "confidence": confidence}
+    r, several = Block.of(sizes.n_token, sizes.n_token, p.rows.pair), sizes.n_sample * sizes.n_seed > 1
+    block = (spec.c_z + 9 * spec.n_head_tri_att * spec.c_tri_att) * r.full
+    heaps = {n: min(int(ROWS_BEFORE * block * items[s]), MOST_ROWS_BEFORE) for n, s in STAGES.items()}
+    heaps["diffusion, step"] = int(ROWS_IN_STEP * block * diffusion) + _kept_activations(sizes, spec, p)
+    heaps["confidence"] = block * confidence + (WRITER_BESIDE if several else 0)
+    return heaps | {"holes": min(block * FLOAT, MOST_HOLES)}
 
 
 def _kept_activations(sizes: Sizes, spec: ModelSpec, p: "Plan") -> int:
@@ -164,16 +184,19 @@ def _kept_activations(sizes: Sizes, spec: ModelSpec, p: "Plan") -> int:
 
 def writing_bytes(sizes: Sizes, p: "Plan") -> int:
     """What finished samples hold until their files are written: PAE, PDE, contacts of their seeds, and text."""
-    pairs = sizes.n_token**2
+    groups = (p, *p.beside)
+    pairs = max(one.request.sizes.n_token for one in groups) ** 2
     samples = min(SAMPLES_AT_WRITER + p.side_by_side - 1, sizes.n_sample * p.seeds_at_once)
     matrices = 2 * samples + p.seeds_at_once + 1  # the last one: PDE times contacts, or what is not finite
-    text = ATOM_AS_TEXT * sizes.n_atom + NUMBER_AS_TEXT * min(pairs, NUMBERS_AT_ONCE)
+    atoms = max(one.request.sizes.n_atom for one in groups)
+    text = ATOM_AS_TEXT * atoms + NUMBER_AS_TEXT * min(pairs, NUMBERS_AT_ONCE)
     return matrices * FLOAT * pairs + text
 
 
 def drawn_bytes(sizes: Sizes, p: "Plan") -> int:
     """Positions of all samples of the seeds that run, which stay until they are scored."""
-    return 3 * FLOAT * sizes.n_atom * sizes.n_sample * p.seeds_at_once
+    drawn = sum(one.request.sizes.n_atom * one.seed_group for one in (p, *p.beside))
+    return 3 * FLOAT * drawn * sizes.n_sample
 
 
 def host_terms(sizes: Sizes, spec: ModelSpec, p: "Plan") -> Terms:

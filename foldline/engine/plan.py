@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 
 import torch
 
@@ -39,7 +40,7 @@ class Request:
     device: str  # device type: "cpu" or "cuda"
     threads: int = 1  # of the CPU that computes
     process: Process = FRESH
-    jobs: int = 1  # like this one, itself among them, that may run beside each other
+    beside: tuple[Sizes, ...] = ()  # of other jobs that may run beside this one
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,23 @@ class Plan:
         return max(self.seed_batch, -(-self.diffusion_batch // self.request.sizes.n_sample))
 
     @property
+    def beside(self) -> "tuple[Plan, ...]":
+        """Groups that run beside one of this plan: others like it, or those of the largest other jobs."""
+        asked, count = self.request, self.side_by_side - 1
+        if not asked.beside:
+            return (self,) * count
+        largest = sorted(asked.beside, key=lambda sizes: (sizes.n_seed * sizes.n_token**2, sizes.n_atom), reverse=True)
+        return tuple(_of_another(sizes, asked.spec, self.trunk_dtype) for sizes in largest[:count])
+
+    @property
     def seeds_at_once(self) -> int:
         """Seeds that run at the same time, together or beside each other, of all jobs."""
-        return self.side_by_side * self.seed_group
+        return self.seed_group + sum(one.seed_group for one in self.beside)
 
     @property
     def own_groups(self) -> int:
         """Groups of the job itself that run at the same time."""
-        return 1 if self.request.jobs > 1 else self.side_by_side
+        return 1 if self.request.beside else self.side_by_side
 
     @property
     def precisions(self) -> tuple[torch.dtype, torch.dtype, torch.dtype]:
@@ -132,18 +142,18 @@ def plan(
     device: str = "cpu",
     threads: int = 1,
     process: Process = FRESH,
-    jobs: int = 1,
+    beside: tuple[Sizes, ...] = (),
 ) -> Plan:
     """The plan for a job of these sizes in `memory_bytes` of device memory.
 
     Down the ladder until every stage fits; then what turns out not to have been needed is taken back, rung by rung in
     the opposite order: what more memory gives back never costs what was given up later. `threads`, `process` and
-    `jobs` are of the `Request`.
+    `beside` are of the `Request`.
 
     Raises:
         DoesNotFit: even the leanest plan needs more.
     """
-    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, process=process, jobs=jobs)
+    chosen = richest(sizes, spec, dtype=dtype, device=device, threads=threads, process=process, beside=beside)
     given_up: list[tuple[str, object]] = []
     while chosen.peak_bytes > memory_bytes:
         leaner = chosen.smaller()
@@ -191,14 +201,14 @@ def richest(
     device: str = "cpu",
     threads: int = 1,
     process: Process = FRESH,
-    jobs: int = 1,
+    beside: tuple[Sizes, ...] = (),
 ) -> Plan:
     """The plan of a device whose memory has no end."""
     low, n = dtype == torch.bfloat16, sizes.n_token
     side_by_side = 1 if device != "cpu" or _all_in_one(sizes, device) else min(threads, sizes.n_seed)
     n_seed = sizes.n_seed // side_by_side  # of a group: no thread waits for a group that is larger than others
     if device == "cpu" and goes_beside(n, sizes.n_seed):
-        side_by_side, n_seed = min(threads, jobs), sizes.n_seed
+        side_by_side, n_seed = min(threads, 1 + len(beside)), sizes.n_seed
     seed_batch = max(1, min(n_seed, PAIRS_TOGETHER[device] // n**2))
     if side_by_side > 1:
         n_seed = seed_batch  # what seeds gain that are drawn together, they gain beside each other
@@ -217,7 +227,7 @@ def richest(
         park_template=False,
         park_pair=False,
         stage_bytes={},
-        request=Request(sizes, spec, device, threads, process, jobs),
+        request=Request(sizes, spec, device, threads, process, beside),
     )
     return estimate(chosen)
 
@@ -235,6 +245,12 @@ def leanest(
     while (leaner := chosen.smaller()) is not None:
         chosen = leaner
     return chosen
+
+
+@lru_cache
+def _of_another(sizes: Sizes, spec: ModelSpec, dtype: torch.dtype) -> Plan:
+    """The plan of a job on a CPU that runs beside the one that is planned."""
+    return richest(sizes, spec, dtype=dtype)
 
 
 def goes_beside(n_token: int, n_seed: int) -> bool:

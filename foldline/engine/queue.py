@@ -19,6 +19,7 @@ from foldline.engine.abreast import Beside
 from foldline.engine.group import Group, Lane
 from foldline.engine.job_run import JobRun, Prediction, as_job_error
 from foldline.engine.ladder import Rung, run_lanes
+from foldline.engine.memory_model import Sizes
 from foldline.engine.plan import Plan, goes_beside
 from foldline.engine.prepare import Prepared, Preparer
 from foldline.engine.record import describe, new_peak, peak_bytes, run_record
@@ -58,9 +59,14 @@ class Machine(Protocol):
         ...
 
     def plan_of(
-        self, bucket: tuple[int, int], n_msa: int, n_seed: int, n_msa_drawn: int | None = None, jobs: int = 1
+        self,
+        bucket: tuple[int, int],
+        n_msa: int,
+        n_seed: int,
+        n_msa_drawn: int | None = None,
+        beside: tuple[Sizes, ...] = (),
     ) -> Plan:
-        """The plan for seeds of jobs of a bucket; a pass reads `n_msa_drawn` alignment rows, `jobs` go beside it."""
+        """The plan for seeds of jobs of a bucket; a pass reads `n_msa_drawn` alignment rows, others run `beside`."""
         ...
 
     def has_run(self, chosen: Plan, group: Group) -> None:
@@ -100,6 +106,7 @@ class Queue:
     after: Background = field(default_factory=Background)
     capacities: dict[tuple[int, int], int] = field(default_factory=dict)
     beside: Beside = field(default_factory=Beside)  # jobs that are in the network beside each other
+    running: dict[Future[list[Ending]], Sizes] = field(default_factory=dict)  # of these, and some that have ended
     precisions: tuple[torch.dtype, ...] = ()  # of their network
 
     @cached_property
@@ -112,14 +119,15 @@ class Queue:
         left: list[Prepared] = []
         before: deque[Future[list[Ending]]] = deque()
         jobs = in_order(jobs, self.machine.buckets)
-        small, place = followers(jobs, _is_small) if self._has_room() else [], 0
+        followed, place = followers(jobs, _is_small) if self._has_room() else [], 0
         made = executor.map(self.preparer, jobs)
         with self.after, closing(made), self.beside:  # however this ends, what is not begun is not made
             ahead = (future.result() for future in made)
             for members in rounds(ahead, self._fits, self._is_full):
                 self.stop.check()
                 start = time.perf_counter()
-                now = self._round(members, left, small[place] if small else 0)
+                small = jobs[place : place + followed[place]] if followed and isinstance(jobs, Sequence) else ()
+                now = self._round(members, left, small)
                 place += len(members)
                 all_ended = self.beside.running == 0
                 yield from self._ended(before, all_ended)
@@ -164,10 +172,12 @@ class Queue:
         for again in left:
             yield from self._after_another(again)
 
-    def _round(self, members: list[Prepared], left: list[Prepared], n_small: int = 0) -> Future[list[Ending]]:
+    def _round(
+        self, members: list[Prepared], left: list[Prepared], small: "Sequence[Job]" = ()
+    ) -> Future[list[Ending]]:
         """Jobs that share passes, when they are through the network; those that another process is at go to `left`.
 
-        One that may go beside others is begun alone, when there is room; `n_small` such jobs come from it on.
+        One that may go beside others is begun alone, when there is room: it is the first of the `small` ones that come.
         """
         found = [(prepared, self._admitted(prepared)) for prepared in members]
         left += [prepared.without_features() for prepared, one in found if one is None]
@@ -183,9 +193,12 @@ class Queue:
                 if one is not None
             ]
 
-        chosen = self._plan_beside(runs[0], n_small) if len(runs) == 1 and n_small else None
+        chosen = self._plan_beside(runs[0], small) if len(runs) == 1 and small else None
         if chosen is not None:
-            return self.beside.start(endings, chosen.side_by_side)
+            ended = self.beside.start(endings, chosen.side_by_side)
+            self.running = {one: sizes for one, sizes in self.running.items() if not one.done()}
+            self.running[ended] = chosen.request.sizes
+            return ended
         if runs:
             self.beside.wait()
         now: Future[list[Ending]] = Future()
@@ -226,14 +239,15 @@ class Queue:
         alone = machine.device.type != "cpu" or machine.buckets or machine.config.on_error == "stop"
         return not alone and self.draws is None and self.beside.n_thread > 1
 
-    def _plan_beside(self, run: JobRun, n_small: int) -> Plan | None:
+    def _plan_beside(self, run: JobRun, small: "Sequence[Job]") -> Plan | None:
         """The plan of a job that goes beside others, in its share of the threads; None: it has them all.
 
-        The fewer there are, the more threads has each.
+        The fewer there are, the more threads has each. Made when there is room: those that run then are beside it.
         """
         lanes = self._lanes([run])
+        self.beside.have_room(self.beside.running + len(small))
         try:
-            chosen = self._plan([run], lanes, self.beside.running + n_small)
+            chosen = self._plan([run], lanes, small)
         except Exception:  # noqa: BLE001 - it comes again and is told when it is the job's turn
             return None
         if chosen.side_by_side == 1 or not 0 < len(lanes) <= chosen.seed_group:
@@ -243,6 +257,17 @@ class Queue:
         self.precisions = chosen.precisions
         self.machine.has_run(chosen, Group(list(lanes)))  # the next plan is made before this one ends
         return chosen
+
+    def _others(self, own: Sizes, small: "Sequence[Job]") -> tuple[Sizes, ...]:
+        """Jobs beside the first of the small ones: those that run, and the next ones where threads are left.
+
+        Of jobs that come the residues are known. One that begins when another has ended counts this one in its plan.
+        """
+        found = [sizes for one, sizes in self.running.items() if not one.done()]
+        for job in small[1 : self.beside.n_thread - len(found)]:
+            n_token, n_seed = max(1, estimated_tokens(job)), len(job.seeds)
+            found.append(replace(own, n_token=n_token, n_atom=own.n_atom * n_token // own.n_token, n_seed=n_seed))
+        return tuple(found)
 
     def _through_network(self, runs: list[JobRun], beside: Plan | None) -> None:
         """Run jobs together; where that fails, each of them alone, so that errors stay with their job."""
@@ -285,14 +310,16 @@ class Queue:
             for seed in run.missing_seeds
         }
 
-    def _plan(self, runs: list[JobRun], lanes: Iterable[Lane], jobs: int = 1) -> Plan:
-        """The plan for lanes of jobs that share passes; `jobs` like them may run beside each other."""
+    def _plan(self, runs: list[JobRun], lanes: Iterable[Lane], small: "Sequence[Job]" = ()) -> Plan:
+        """The plan for lanes of jobs that share passes, or for that of the first of `small` jobs beside others."""
         lanes = list(lanes)
         with during("plan"):
             n_msa = max(run.features.sizes["N_msa"] for run in runs)
             drawn = most_msa_rows(lanes, self.runner.passes, self.runner.network.spec.max_msa) if lanes else None
             bucket = _bucket_of_all(runs, self.machine.buckets)
-            chosen = self.machine.plan_of(bucket, n_msa, max(1, len(lanes)), drawn, jobs)
+            own = Sizes(*bucket, n_msa, self.machine.config.samples, max(1, len(lanes)), drawn)
+            beside = self._others(own, small) if small else ()
+            chosen = self.machine.plan_of(bucket, n_msa, own.n_seed, drawn, beside)
             return replace(chosen, job_batch=len(runs))
 
     def _attempt(self, runs: list[JobRun], beside: Plan | None = None) -> None:

@@ -15,6 +15,7 @@ from tiny_features import rel_rms, tiny_features
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
 from foldline.engine.group import Group, Lane
+from foldline.engine.memory_model import Sizes
 from foldline.errors import DoesNotFit, InputError, Stopped, WeightsError, WriteError
 from foldline.execute import Event
 from foldline.inputs import Job, jobs_from_json
@@ -193,12 +194,13 @@ def test_plans_count_the_kernels_of_what_ran_before(
         machine.has_run(chosen, Group([lane] * n_lane, n_abreast=n_abreast))
         before.append(chosen.request.process.kernel_sets)
     assert before == ([0, 0, 1, 1, 2, 4] if keeps else [0] * 6)
-    beside = machine.plan_of((13, 80), 5, 1, jobs=9)
+    others = (Sizes(13, 80, 5),) * 8
+    beside = machine.plan_of((13, 80), 5, 1, beside=others)
     assert beside.request.process.sets_beside == (1 if keeps else 0), "of the job that comes beside it"
     for _ in range(2):
         machine.has_run(beside, Group([lane]))
-    assert machine.plan_of((13, 80), 5, 1, jobs=9).request == beside.request, "those are its own"
-    machine.has_run(machine.plan_of((14, 80), 5, 1, jobs=9), Group([lane]))
+    assert machine.plan_of((13, 80), 5, 1, beside=others).request == beside.request, "those are its own"
+    machine.has_run(machine.plan_of((14, 80), 5, 1, beside=others), Group([lane]))
     later = machine.plan_of((99, 800), 5, 1).request.process
     assert (later.kernel_sets, later.sets_beside) == ((5, 2) if keeps else (0, 0))
 

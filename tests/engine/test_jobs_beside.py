@@ -3,7 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def same(found: Prediction, alone: dict[str, Prediction]) -> None:
         assert_same_samples(one, other)
 
 
+def beside_each_other(counts: Iterable[object]) -> bool:
+    """Whether those are the numbers of jobs at a time in two threads: the last one may be left alone."""
+    *first, last = counts
+    return first == [2] * 4 and last in (1, 2)
+
+
 class AtOnce:
     """Tells how many trunks run at the same time; with `meet`, so many wait for each other. Small ones take a time."""
 
@@ -91,11 +98,13 @@ def test_small_jobs_run_beside_each_other_each_in_its_share_of_the_threads(
     assert [p.job_name for p in found] == list(NAMES), "in the order given"
     for one in found:
         same(one, alone)
-        assert one.plan is not None and one.plan.side_by_side == 2 and one.plan.job_batch == 1
-    assert seen.most == 2 and {threads for _, threads in seen.threads} == {1}
+        assert one.plan is not None and one.plan.job_batch == 1
+    assert beside_each_other(p.plan and p.plan.side_by_side for p in found)
+    assert seen.most == 2 and {threads for n_token, threads in seen.threads if n_token != 4} == {1}
     assert torch.get_num_threads() == 2
     planned = [e.message for e in events if e.stage == "plan"]
-    assert len(planned) == 5 and all("one of 2 jobs beside each other, 2 samples at once" in said for said in planned)
+    assert len(planned) == 5
+    assert all("one of 2 jobs beside each other, 2 samples at once" in said for said in planned[:4])
     assert engine.throughput.jobs == 5 and 0 <= engine.throughput.idle_share < 0.9
 
 
@@ -110,6 +119,19 @@ def test_a_large_job_has_all_threads_and_is_alone(checkpoint: Path, monkeypatch:
     assert [p and p.side_by_side for p in plans] == [2, 2, 1, 1]
     assert seen.most == 2 and ended[2:] == [2, 3]
     assert sorted(seen.threads[:2]) == [(5, 1), (9, 1)] and seen.threads[2:] == [(264, 2), (4, 2)]
+
+
+def test_a_plan_counts_the_jobs_that_run_and_those_that_come_next(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs is as large as it is; what comes has as many atoms to a token as the job itself, and its own seeds."""
+    engine = an_engine(checkpoint)
+    AtOnce(engine.network, monkeypatch, meet=2)  # the first one waits for the second
+    jobs = [a_job("GKWVY", 1, 2), a_job("MKWVTFISL"), a_job("GKW", 1, 2, 3), a_job("GKWV"), a_job("GKWVYGK"), *small()]
+    first, second, third, *_ = (p.plan.request for p in engine.predict(jobs) if p.plan is not None)
+    assert first.beside == (replace(first.sizes, n_token=9, n_atom=first.sizes.n_atom * 9 // 5, n_seed=1),)
+    assert second.beside == (first.sizes,) and first.sizes.n_seed == 2
+    assert third.beside in ((first.sizes,), (second.sizes,))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +203,7 @@ def test_one_for_which_memory_runs_out_goes_on_alone(
     for one in found:
         same(one, alone)
     assert [p.job_name for p in found if is_short(p)] == ["MKWVTFISL"]
-    threads = dict(seen.threads)
+    threads = {n_token: count for n_token, count in seen.threads if n_token != 4}
     assert threads.pop(9) == 2 and set(threads.values()) == {1}
 
 
@@ -236,8 +258,8 @@ def test_what_is_written_is_that_of_one_after_another(checkpoint: Path, tmp_path
         for side in "ab"
     )
     assert names == others
-    records = [json.loads((tmp_path / "a" / name).read_text()) for name in names if name.endswith("_run.json")]
-    assert [record["plan"]["side_by_side"] for record in records] == [2] * 5
+    records = [json.loads((tmp_path / "a" / f"{name}/{name}_run.json").read_text()) for name in NAMES]
+    assert beside_each_other(record["plan"]["side_by_side"] for record in records)
     assert all(p.skipped for p in an_engine(checkpoint).predict(small(), out=tmp_path / "a"))
 
 

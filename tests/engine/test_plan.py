@@ -12,16 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldline.engine.memory_model import (
-    CONDITIONING,
     HEAPS_LEFT,
     KERNELS_OF_SIZE,
     MOST_KERNELS,
     MOST_SHARED_KERNELS,
     SHARED_KERNELS,
-    STAGES,
     parameter_bytes,
     process_terms,
-    stage_terms,
 )
 from foldline.engine.plan import GIB, Plan, Process, Sizes, estimate, leanest, plan, richest, work_sizes
 from foldline.errors import DoesNotFit
@@ -107,7 +104,7 @@ def test_kernels_of_other_sizes_count_on_a_cpu_until_their_store_is_full() -> No
     shared = [plan(small, PROTENIX_V1, PLENTY, process=Process(3, n)).peak_bytes for n in (0, 1, 500, 501)]
     least, full = shared[1] - shared[0], shared[2] - shared[0]
     assert (least, full) == (SHARED_KERNELS + HEAPS_LEFT, MOST_SHARED_KERNELS + HEAPS_LEFT) and shared[3] == shared[2]
-    beside = [plan(small, PROTENIX_V1, PLENTY, process=Process(3, n), jobs=2).peak_bytes for n in (1, 2)]
+    beside = [plan(small, PROTENIX_V1, PLENTY, process=Process(3, n), beside=(small,)).peak_bytes for n in (1, 2)]
     assert beside[1] - beside[0] == SHARED_KERNELS, "their threads have heaps of their own"
     none, many = (plan(small, PROTENIX_V1, PLENTY, device="cuda", process=Process(n, n)).stage_bytes for n in (0, 50))
     assert none == many
@@ -295,79 +292,6 @@ def test_seeds_go_together_again_only_where_z_stays() -> None:
     assert p.park_pair and p.seed_group == 1
     together = estimate(replace(p, seed_batch=2))
     assert together.peak_bytes <= 1_503_229_457, "it does not hold z of two seeds"
-
-
-@pytest.mark.parametrize(
-    ("threads", "n_token", "n_seed", "side_by_side", "seed_group"),
-    [
-        (1, 245, 5, 1, 3),
-        (2, 245, 5, 2, 1),
-        (3, 100, 9, 3, 1),
-        (2, 60, 5, 2, 2),
-        (2, 60, 9, 2, 4),
-        (16, 245, 5, 5, 1),
-        (16, 300, 1, 1, 1),
-    ],
-)
-def test_seeds_run_beside_each_other_as_far_as_there_are_threads(
-    threads: int, n_token: int, n_seed: int, side_by_side: int, seed_group: int
-) -> None:
-    """Groups are no larger than lets every thread have one."""
-    sizes = Sizes(n_token, 8 * n_token, 64, n_seed=n_seed)
-    p = plan(sizes, PROTENIX_V1, PLENTY, threads=threads)
-    assert (p.side_by_side, p.seed_group, p.seeds_at_once) == (side_by_side, seed_group, side_by_side * seed_group)
-    assert plan(sizes, PROTENIX_V1, PLENTY, device="cuda", threads=threads).side_by_side == 1
-
-
-def test_seeds_that_fit_along_one_axis_are_not_taken_apart() -> None:
-    p = plan(Sizes(50, 400, 64, n_seed=5), PROTENIX_V1, PLENTY, threads=4)
-    assert (p.side_by_side, p.seed_batch, p.seed_group) == (1, 5, 5)
-
-
-@pytest.mark.parametrize(
-    ("device", "threads", "n_token", "n_seed", "jobs", "side_by_side", "own_groups", "seed_group"),
-    [
-        ("cpu", 4, 100, 1, 9, 4, 1, 1),
-        ("cpu", 4, 100, 1, 3, 3, 1, 1),
-        ("cpu", 4, 256, 1, 9, 4, 1, 1),
-        ("cpu", 4, 257, 1, 9, 1, 1, 1),
-        ("cpu", 4, 50, 5, 9, 4, 1, 5),
-        ("cpu", 4, 100, 5, 9, 4, 1, 1),
-        ("cpu", 4, 100, 1, 1, 1, 1, 1),
-        ("cuda", 4, 100, 1, 9, 1, 1, 1),
-    ],
-)
-def test_small_jobs_run_beside_each_other_as_far_as_there_are_threads(
-    device: str, threads: int, n_token: int, n_seed: int, jobs: int, side_by_side: int, own_groups: int, seed_group: int
-) -> None:
-    """With all their seeds in one group each; the plan of one counts the others' memory. Else seeds go so."""
-    sizes = Sizes(n_token, 8 * n_token, 64, n_seed=n_seed)
-    p = plan(sizes, PROTENIX_V1, PLENTY, device=device, threads=threads, jobs=jobs)
-    assert (p.side_by_side, p.own_groups, p.seed_group) == (side_by_side, own_groups, seed_group)
-    if side_by_side > 1:
-        fewer = plan(sizes, PROTENIX_V1, p.peak_bytes - 1, threads=threads, jobs=jobs)
-        assert fewer.side_by_side == side_by_side // 2 and fewer.seed_group == seed_group
-
-
-def test_every_group_beside_others_has_its_own_memory_and_all_share_the_weights() -> None:
-    sizes = Sizes(300, 2400, 256, n_seed=6)
-    three = plan(sizes, PROTENIX_V1, PLENTY, threads=3)
-    one, two = (estimate(replace(three, side_by_side=n)).stage_bytes for n in (1, 2))
-    weights = sum(parameter_bytes(PROTENIX_V1, three).values())
-    assert three.side_by_side == 3
-    for stage, size in three.stage_bytes.items():
-        assert size - two[stage] == pytest.approx(two[stage] - one[stage], rel=0.01)
-        assert 300**2 * 128 * 4 < size - two[stage] < one[stage] - weights
-    assert plan(sizes, PROTENIX_V1, max(two.values()), threads=3).side_by_side == 1, "it is halved"
-
-
-def test_groups_beside_one_that_is_conditioned_are_in_their_fullest_stage() -> None:
-    two = plan(Sizes(900, 6900, 1, 1, n_seed=2), PROTENIX_MINI, PLENTY, threads=2)
-    one, (cond, *others) = replace(two, side_by_side=1), sorted(STAGES, key=lambda name: name != CONDITIONING)
-    alone, both = (stage_terms(p.request.sizes, PROTENIX_MINI, p) for p in (one, two))
-    beside = {name: sum(both[name].values()) - sum(alone[name].values()) for name in both}
-    assert two.side_by_side == 2 and beside[cond] == max(beside[name] for name in others if name in beside)
-    assert sum(alone[cond].values()) > max(sum(terms.values()) for name, terms in alone.items() if name != cond)
 
 
 def test_as_much_is_taken_back_as_fits() -> None:
