@@ -120,6 +120,7 @@ class Preparer:
                     with _looking_at(directory):
                         prepared.finished = is_finished(directory, name, prepared.fingerprint)
                 if not prepared.finished:
+                    self._bring_kept(prepared)
                     prepared.data_json = text
                     self.progress(Event(job.name, "features"))
                     prepared.featurised = self._features(job)
@@ -129,6 +130,21 @@ class Preparer:
             prepared.error = InternalError(error)
         prepared.seconds["features"] = round(time.perf_counter() - start, 4)
         return prepared
+
+    def _bring_kept(self, prepared: Prepared) -> None:
+        """Have what a result in a store has of the seeds wanted; where that fails, they are run."""
+        from foldline.outputs.kept import bring_kept
+
+        if prepared.directory is None or self.overwrite:
+            return
+        job = prepared.job
+        try:
+            seeds = bring_kept(prepared.directory, prepared.name, prepared.seedless, job.seeds)
+            said = f"seeds kept of the result in the store: {len(seeds)}" if seeds else ""
+        except OSError as error:
+            said = f"no seeds are kept of the result in the store, which cannot be read ({error})"
+        if said:
+            self.progress(Event(job.name, "plan", message=said))
 
     def _features(self, job: "Job") -> "Featurised":
         from foldline.features.featuriser import featurise

@@ -83,6 +83,11 @@ def left_behind(root: Path) -> list[Left]:
     return sorted(found, key=lambda left: -left.used)
 
 
+def place_of(folder: Path) -> str:
+    """The URL that a folder works for, "" where it is no working folder."""
+    return str(read_object(folder / HIDDEN / _ABOUT).get("url", ""))
+
+
 def prune(root: Path, unused_days: float, *, results: bool) -> list[Left]:
     """Remove working folders that were not used for so long and that nobody uses; returns them.
 
@@ -111,9 +116,8 @@ def _looked_at(folder: Path) -> Left:
         busy = False
     except OSError:
         busy = True
-    about = read_object(folder / HIDDEN / _ABOUT)
     size, used = sum(stat.st_size for stat in stats), max((stat.st_mtime for stat in stats), default=0.0)
-    return Left(folder, str(about.get("url", "")), size, used, whole, started, busy)
+    return Left(folder, place_of(folder), size, used, whole, started, busy)
 
 
 def _is_here(directory: Path) -> bool:

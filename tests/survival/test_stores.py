@@ -288,6 +288,38 @@ def test_another_machine_goes_on_with_the_samples_of_one_that_was_lost(
     assert place.stored().keys() == reference.keys() and place.stored() != reference
 
 
+def test_more_seeds_and_others_of_a_result_in_a_store(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On any machine, only new ones are run; what the store has then is what a folder has with these seeds."""
+    assert place.run("--seeds", "1,2")[0] == 0
+    code, said, _ = place.run("--seeds", "1,2,3", machine="two")
+    assert code == 0 and predicted(said) == [("job0", 3), ("job1", 3), ("job2", 3)]
+    assert place.run("--seeds", "1,2,3", out="three")[0] == 0
+    kept = {line["message"] for line in said if "seeds kept" in line.get("message", "")}
+    assert kept == {"seeds kept of the result in the store: 2"}
+    assert place.stored() == contents(place.folder / "three")
+    code, said, _ = place.run("--seeds", "2")
+    assert code == 0 and predicted(said) == []
+    assert place.run("--seeds", "2", out="one-seed")[0] == 0
+    assert place.stored() == contents(place.folder / "one-seed")
+    assert len(predicted(place.run("--seeds", "1,2", "--steps", "3")[1])) == 6
+    assert len(predicted(place.run("--seeds", "1,2,3", "--steps", "3", "--overwrite")[1])) == 9
+    assert not left_behind(place.folder / "one") and not left_behind(place.folder / "two")
+
+
+def test_seeds_in_a_store_that_cannot_be_read_are_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert place.run("--seeds", "1")[0] == 0
+
+    def fetch(url: str, target: Path) -> None:
+        raise RemoteError(f"{url} cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "fetch", fetch)
+        code, said, _ = place.run("--seeds", "1,2", machine="two")
+    assert code == 0 and len(predicted(said)) == 6
+    assert sum("no seeds are kept" in line.get("message", "") for line in said) == 3
+    assert place.run("--seeds", "1,2", out="here")[0] == 0 and place.stored() == contents(place.folder / "here")
+
+
 def test_lists_of_two_machines(place: Place) -> None:
     """Each adds its jobs to what the other has listed; jobs that failed are listed until they are done."""
     jobs = json.loads(Path("jobs.json").read_text())
