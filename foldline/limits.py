@@ -1,4 +1,7 @@
-"""What a container or a batch system leaves of this machine to the process: Linux's control groups, both versions."""
+"""What a container or a batch system leaves of this machine to the process: Linux's control groups, both versions.
+
+And how threads are to wait on cores that others may have.
+"""
 
 import math
 import os
@@ -6,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/")
+SPINS = "3000"  # turns of a loop in which a thread of libgomp waits before it sleeps; its own count is 100 times that
 
 
 def memory_limit(root: Path = ROOT) -> int | None:

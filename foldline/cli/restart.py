@@ -5,9 +5,9 @@ import sys
 from contextlib import suppress
 
 from foldline.heap import is_glibc
+from foldline.limits import SPINS
 
 HEAP = "glibc.malloc.tcache_count=0"  # no caches of small blocks per thread
-SPINS = "3000"  # turns of a loop in which a thread waits before it sleeps; libgomp's own count is 100 times that
 ADDED = (
     'export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}$0"; '
     '[ "${OMP_WAIT_POLICY+set}${GOMP_SPINCOUNT+set}" ] || export GOMP_SPINCOUNT="$1"; shift; exec "$@"'

@@ -25,6 +25,7 @@ from foldline.engine.schedule import BUCKETS, in_order
 from foldline.errors import FoldlineError, InputError, InternalError, WorkerLost, WriteError
 from foldline.execute import Event, Progress, StopRequest, ignore
 from foldline.inputs.job import Job
+from foldline.limits import SPINS
 from foldline.outputs.locks import HIDDEN
 from foldline.search.ahead import JobSearch, Machines, job_search
 from foldline.search.settings import SearchSettings
@@ -202,7 +203,7 @@ class Replicas:
         """A new actor on a node, and the call that makes its engine.
 
         It takes no core of Ray's, so that searches find room; on a node without GPUs it works with as many threads as
-        the node has cores.
+        the node has cores. Threads that wait give way to searches soon, as those of the command do.
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -215,8 +216,10 @@ class Replicas:
             stage="infer",
         )
         kind = self._ray.remote(num_cpus=0, num_gpus=int(gpu), max_restarts=0, max_concurrency=CALLS)(Replica)
+        where = NodeAffinitySchedulingStrategy(node.key, soft=False)
+        waiting = {"env_vars": {"GOMP_SPINCOUNT": SPINS}}
         with signals_later():
-            actor = kind.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.key, soft=False)).remote()
+            actor = kind.options(scheduling_strategy=where, runtime_env=waiting).remote()
             return actor, actor.start.remote(settings)
 
     def _round(self, feed: Feed, mark: Path, progress: Progress) -> Iterator[Prediction]:

@@ -26,6 +26,7 @@ from foldline.errors import FoldlineError, InputError, Stopped, WeightsError, Wo
 from foldline.execute import Event, StopRequest, ignore
 from foldline.inputs import jobs_from_json
 from foldline.inputs.job import Job
+from foldline.limits import SPINS
 
 HELD_SECONDS = 30.0
 
@@ -139,6 +140,8 @@ def test_two_replicas_share_a_folder_and_one_is_killed(ray: Any, settings: Engin
     with Replicas(ray, settings) as replicas:
         while len(replicas.processes) < 2:
             replicas.wait()
+        started = [Path(f"/proc/{number}/environ").read_bytes() for number in replicas.processes]
+        assert all(f"GOMP_SPINCOUNT={SPINS}".encode() in words.split(b"\0") for words in started)
 
         def progress(event: Event) -> None:
             events.append(event)

@@ -117,6 +117,22 @@ def test_a_call_begins_when_its_share_of_the_threads_is_free() -> None:
     assert [future.result() for future in (first, second, third)] == [(0, 2), (1, 2), (2, 1)]
 
 
+def test_there_is_room_when_a_share_of_the_threads_is_free() -> None:
+    """Of more calls than threads each has one."""
+    first, second = threading.Event(), threading.Event()
+    with Beside() as beside:
+        beside.start(lambda: first.wait(LONG), 4)
+        beside.start(lambda: second.wait(LONG), 2)
+        beside.have_room(9)
+        assert beside.running == 2
+        threading.Timer(0.1, second.set).start()
+        beside.have_room(2)
+        assert beside.running == 1
+        threading.Timer(0.1, first.set).start()
+        beside.have_room(1)
+        assert beside.running == 0
+
+
 def test_calls_that_want_all_threads_have_them_one_after_the_other_before_new_ones() -> None:
     """Both give their shares up for it, so that they do not wait for each other."""
     order: list[tuple[int, int]] = []
