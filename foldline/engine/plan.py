@@ -40,7 +40,7 @@ class Request:
     device: str  # device type: "cpu" or "cuda"
     threads: int = 1  # of the CPU that computes
     process: Process = FRESH
-    beside: tuple[Sizes, ...] = ()  # of other jobs that may run beside this one
+    beside: tuple[Sizes, ...] = ()  # of other jobs that may run beside this one, which is small enough for it
 
 
 @dataclass(frozen=True)
@@ -209,6 +209,8 @@ def richest(
     n_seed = sizes.n_seed // side_by_side  # of a group: no thread waits for a group that is larger than others
     if device == "cpu" and goes_beside(n, sizes.n_seed):
         side_by_side, n_seed = min(threads, 1 + len(beside)), sizes.n_seed
+    else:
+        beside = ()
     seed_batch = max(1, min(n_seed, PAIRS_TOGETHER[device] // n**2))
     if side_by_side > 1:
         n_seed = seed_batch  # what seeds gain that are drawn together, they gain beside each other

@@ -196,11 +196,11 @@ class Queue:
         chosen = self._plan_beside(runs[0], small) if len(runs) == 1 and small else None
         if chosen is not None:
             ended = self.beside.start(endings, chosen.side_by_side)
-            self.running = {one: sizes for one, sizes in self.running.items() if not one.done()}
             self.running[ended] = chosen.request.sizes
             return ended
         if runs:
             self.beside.wait()
+            self.running.clear()
         now: Future[list[Ending]] = Future()
         now.set_result(endings())
         return now
@@ -263,7 +263,8 @@ class Queue:
 
         Of jobs that come the residues are known. One that begins when another has ended counts this one in its plan.
         """
-        found = [sizes for one, sizes in self.running.items() if not one.done()]
+        self.running = {one: sizes for one, sizes in self.running.items() if not one.done()}
+        found = list(self.running.values())
         for job in small[1 : self.beside.n_thread - len(found)]:
             n_token, n_seed = max(1, estimated_tokens(job)), len(job.seeds)
             found.append(replace(own, n_token=n_token, n_atom=own.n_atom * n_token // own.n_token, n_seed=n_seed))

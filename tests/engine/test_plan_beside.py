@@ -47,7 +47,7 @@ def test_seeds_that_fit_along_one_axis_are_not_taken_apart() -> None:
         ("cpu", 4, 256, 1, 9, 4, 1, 1),
         ("cpu", 4, 257, 1, 9, 1, 1, 1),
         ("cpu", 4, 50, 5, 9, 4, 1, 5),
-        ("cpu", 4, 100, 5, 9, 4, 1, 1),
+        ("cpu", 4, 100, 5, 9, 4, 4, 1),
         ("cpu", 4, 100, 1, 1, 1, 1, 1),
         ("cuda", 4, 100, 1, 9, 1, 1, 1),
     ],
@@ -60,6 +60,7 @@ def test_small_jobs_run_beside_each_other_as_far_as_there_are_threads(
     others = (sizes,) * (jobs - 1)
     p = plan(sizes, PROTENIX_V1, PLENTY, device=device, threads=threads, beside=others)
     assert (p.side_by_side, p.own_groups, p.seed_group) == (side_by_side, own_groups, seed_group)
+    assert bool(p.request.beside) == (own_groups < side_by_side)
     if side_by_side > 1:
         fewer = plan(sizes, PROTENIX_V1, p.peak_bytes - 1, threads=threads, beside=others)
         assert fewer.side_by_side == side_by_side // 2 and fewer.seed_group == seed_group
