@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,9 @@ def test_plans_count_the_kernels_of_what_ran_before(
     for _ in range(2):
         machine.has_run(beside, Group([lane]))
     assert machine.plan_of((13, 80), 5, 1, beside=others).request == beside.request, "those are its own"
+    for comes, sets in ((beside.request.sizes, 1), (replace(beside.request.sizes, n_token=15), 2)):
+        process = machine.plan_of((14, 80), 5, 1, beside=(comes,)).request.process
+        assert process.sets_beside == (sets if keeps else 0), "of one that runs there is a set already"
     machine.has_run(machine.plan_of((14, 80), 5, 1, beside=others), Group([lane]))
     later = machine.plan_of((99, 800), 5, 1).request.process
     assert (later.kernel_sets, later.sets_beside) == ((5, 2) if keeps else (0, 0))
