@@ -74,6 +74,7 @@ class Prepared:
     data_json: "JobText | None" = None
     fingerprint: str = ""
     seedless: str = ""  # the same for all but the seeds
+    asked: str = ""  # the same for the job as it was asked for, files by their names
     finished: bool = False
     featurised: "Featurised | None" = None
     error: FoldlineError | None = None
@@ -105,6 +106,7 @@ class Preparer:
         start = time.perf_counter()
         name = slug(job.name)
         directory = None if self.out is None else self.out / name
+        asked = job
         job = replace(job, notes=tuple(dict.fromkeys((*job.notes, *self.notes(job)))))  # it may have been here before
         prepared = Prepared(job, name, directory)
         try:
@@ -114,6 +116,7 @@ class Preparer:
                 prepared.seconds["search"] = round(time.perf_counter() - start, 4)
                 start = time.perf_counter()
             with during("features"):
+                prepared.asked = self._asked(asked)
                 text = JobText(job, self.out)
                 prepared.fingerprint, prepared.seedless = map(self.fingerprint, (text.digest, text.seedless))
                 if directory is not None and not self.overwrite:
@@ -130,6 +133,28 @@ class Preparer:
             prepared.error = InternalError(error)
         prepared.seconds["features"] = round(time.perf_counter() - start, 4)
         return prepared
+
+    def looks_finished(self, job: "Job") -> bool:
+        """Whether a result of the same words and options is there: a guess, as files that the job names are not read.
+
+        It decides with whom jobs run, and not whether they do.
+        """
+        from foldline.inputs import slug
+        from foldline.outputs.layout import asked_for
+
+        if self.out is None or self.overwrite:
+            return False
+        name = slug(job.name)
+        try:
+            found = asked_for(self.out / name, name)
+            return bool(found) and self._asked(job) in found
+        except (OSError, FoldlineError):  # which the job's turn will tell
+            return False
+
+    def _asked(self, job: "Job") -> str:
+        from foldline.inputs import json_pieces
+
+        return self.fingerprint(hashlib.sha256("".join(json_pieces(job)).encode()).hexdigest())
 
     def _bring_kept(self, prepared: Prepared) -> None:
         """Have what a result in a store has of the seeds wanted; where that fails, they are run."""

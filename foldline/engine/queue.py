@@ -24,7 +24,7 @@ from foldline.engine.plan import Plan, goes_beside
 from foldline.engine.prepare import Prepared, Preparer
 from foldline.engine.record import describe, new_peak, peak_bytes, run_record
 from foldline.engine.runner import MadeSample, Run, most_msa_rows
-from foldline.engine.schedule import Throughput, bucket_of, estimated_tokens, followers, in_order, rounds
+from foldline.engine.schedule import Throughput, bucket_of, estimated_tokens, in_order, rounds, small_from
 from foldline.errors import DoesNotFit, FoldlineError, InputError, during
 from foldline.execute import Background, Event, InProcess, StopRequest
 from foldline.execute import Progress as Listener
@@ -108,6 +108,7 @@ class Queue:
     beside: Beside = field(default_factory=Beside)  # jobs that are in the network beside each other
     running: dict[Future[list[Ending]], Sizes] = field(default_factory=dict)  # of these, and some that have ended
     precisions: tuple[torch.dtype, ...] = ()  # of their network
+    looked: dict[str, bool] = field(default_factory=dict)  # by name of a job: whether its result seems to be there
 
     @cached_property
     def runner(self) -> Run:
@@ -119,14 +120,14 @@ class Queue:
         left: list[Prepared] = []
         before: deque[Future[list[Ending]]] = deque()
         jobs = in_order(jobs, self.machine.buckets)
-        followed, place = followers(jobs, _is_small) if self._has_room() else [], 0
+        listed, place = jobs if isinstance(jobs, Sequence) and self._has_room() else (), 0
         made = executor.map(self.preparer, jobs)
         with self.after, closing(made), self.beside:  # however this ends, what is not begun is not made
             ahead = (future.result() for future in made)
             for members in rounds(ahead, self._fits, self._is_full):
                 self.stop.check()
                 start = time.perf_counter()
-                small = jobs[place : place + followed[place]] if followed and isinstance(jobs, Sequence) else ()
+                small = self._small_from(listed, place) if members[0].featurised is not None else ()
                 now = self._round(members, left, small)
                 place += len(members)
                 all_ended = self.beside.running == 0
@@ -238,6 +239,16 @@ class Queue:
         machine = self.machine
         alone = machine.device.type != "cpu" or machine.buckets or machine.config.on_error == "stop"
         return not alone and self.draws is None and self.beside.n_thread > 1
+
+    def _small_from(self, jobs: "Sequence[Job]", place: int) -> "list[Job]":
+        """The small jobs that come from this place of a list on, as many as there are threads."""
+
+        def is_done(job: "Job") -> bool:
+            if job.name not in self.looked:
+                self.looked[job.name] = self.preparer.looks_finished(job)
+            return self.looked[job.name]
+
+        return small_from(jobs, place, _is_small, is_done, self.beside.n_thread)
 
     def _plan_beside(self, run: JobRun, small: "Sequence[Job]") -> Plan | None:
         """The plan of a job that goes beside others, in its share of the threads; None: it has them all.
@@ -380,7 +391,7 @@ class Queue:
     def _end(self, run: JobRun) -> Future[Prediction]:
         """Have a job's last files written."""
         machine, peak = self.machine, peak_bytes(self.machine.device)
-        told = machine.identity() | {"peak_bytes": peak}
+        told = machine.identity() | {"peak_bytes": peak, "asked_fingerprint": run.prepared.asked}
         if run.plan is not None:
             told = run_record(told, self.runner, run.features, run.plan)
         return self.after.submit(lambda: run.end(told, peak))

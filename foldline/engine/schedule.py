@@ -6,6 +6,7 @@ Pure functions of sizes. Knows no devices, features or files.
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -74,15 +75,31 @@ def in_order(jobs: "Iterable[Job]", buckets: Sequence[int]) -> "Iterable[Job]":
     return [job for group in groups.values() for job in group]
 
 
-def followers(jobs: "Iterable[Job]", is_small: "Callable[[Job], bool]") -> list[int]:
-    """For each job of a list, how many small ones follow each other from it on, itself among them; 0 for others.
+def small_from(
+    items: Sequence[Item], place: int, is_small: Callable[[Item], bool], is_done: Callable[[Item], bool], most: int
+) -> list[Item]:
+    """The item at a place of a list, which is to be run, and those to be run after it, while they are small.
 
-    Of what is not a list nothing is known: [].
+    Args:
+        items: what is to be run, in order.
+        place: where to begin.
+        is_small: whether an item may go beside others.
+        is_done: whether an item after the first needs no run; such a one neither counts nor parts others.
+        most: how many to find, at least one.
+
+    Returns:
+        At most `most`; none where the first is not small.
     """
-    found: list[int] = []
-    for job in reversed(jobs) if isinstance(jobs, Sequence) else ():
-        found.append((found[-1] if found else 0) + 1 if is_small(job) else 0)
-    return found[::-1]
+    found: list[Item] = []
+    for item in islice(items, place, None):
+        if found and is_done(item):
+            continue
+        if not is_small(item):
+            break
+        found.append(item)
+        if len(found) == most:
+            break
+    return found
 
 
 def rounds(

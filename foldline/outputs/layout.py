@@ -274,6 +274,13 @@ def is_finished(directory: Path, name: str, fingerprint: str) -> bool:
     return read_record(record_file(directory, name)).get("fingerprint") == fingerprint and is_whole(directory, name)
 
 
+def asked_for(directory: Path, name: str) -> set[str]:
+    """Fingerprints of what the results there were asked for as, files by their names: those `is_finished` looks at."""
+    records = read_record(stored_mark(directory, name)), next_record(directory, name)
+    records = *records, read_record(record_file(directory, name))
+    return {record["asked_fingerprint"] for record in records if record.get("asked_fingerprint")}
+
+
 def is_whole(directory: Path, name: str) -> bool:
     """Whether the folder has every file of a result, as long as it was when the result was made."""
     return not damage(directory, name)

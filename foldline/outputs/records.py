@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 KINDS: dict[str, type] = {
+    "asked_fingerprint": str,
     "best": dict,
     "files": dict,
     "fingerprint": str,

@@ -1,6 +1,7 @@
 """Small jobs of a queue that run beside each other on a CPU: the answers of one after another, whatever happens."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from foldline.engine import Engine, Prediction
 from foldline.errors import DoesNotFit, InternalError, Stopped
 from foldline.execute import Event, StopRequest
 from foldline.inputs import Job, jobs_from_json
+from foldline.inputs.job import Text
 from foldline.models import Network
 
 SETTINGS = {"samples": 2, "steps": 2, "recycles": 0, "msa": "none", "device": "cpu", "threads": 2}
@@ -261,6 +263,73 @@ def test_what_is_written_is_that_of_one_after_another(checkpoint: Path, tmp_path
     records = [json.loads((tmp_path / "a" / f"{name}/{name}_run.json").read_text()) for name in NAMES]
     assert beside_each_other(record["plan"]["side_by_side"] for record in records)
     assert all(p.skipped for p in an_engine(checkpoint).predict(small(), out=tmp_path / "a"))
+
+
+def remove_result(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        shutil.rmtree(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("lost", "changes", "plans"),
+    [
+        ([1], {}, {1: 1}),  # one is left, and has all threads
+        ([1, 3], {}, {1: 2, 3: 2}),  # what lies between them is not waited for
+        ([0], {"steps": 3}, {0: 2, 1: 2, 2: 2, 3: 2}),  # results of other options do not count
+        ([0], {"overwrite": True}, {0: 2, 1: 2, 2: 2, 3: 2}),
+    ],
+)
+def test_jobs_that_have_a_result_take_no_threads_of_others(
+    checkpoint: Path, tmp_path: Path, lost: list[int], changes: dict, plans: dict[int, int]
+) -> None:
+    assert not any(p.error for p in an_engine(checkpoint).predict(small(), out=tmp_path))
+    remove_result(tmp_path, [NAMES[number] for number in lost])
+    found = list(an_engine(checkpoint, **changes).predict(small(), out=tmp_path))
+    assert not any(p.error for p in found)
+    begun = {number: p.plan.side_by_side for number, p in enumerate(found[:4]) if p.plan is not None}
+    if len(lost) == 2:  # the last of them may begin when the first has ended
+        assert begun.pop(3) in (1, plans.pop(3))
+    assert begun == plans
+
+
+def test_a_result_of_a_search_is_known_by_what_was_asked_for(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Search:
+        """Finds a row for every chain."""
+
+        def __call__(self, job: Job, progress: object) -> Job:
+            rows = Text(inline=">q\nGKWVY\n")
+            return replace(job, entities=tuple(replace(one, unpaired_msa=rows) for one in job.entities))
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    monkeypatch.setattr(Engine, "_search", lambda *args: Search())
+    assert not any(p.error for p in an_engine(checkpoint).predict(small(), out=tmp_path))
+    remove_result(tmp_path, NAMES[:1])
+    first = next(an_engine(checkpoint).predict(small(), out=tmp_path))
+    assert first.plan is not None and first.plan.side_by_side == 1
+
+
+def test_a_job_whose_alignment_has_changed_is_run_beside_others(checkpoint: Path, tmp_path: Path) -> None:
+    """What is asked for in the same words seems to be there, and is not: it is run all the same."""
+    alignment = tmp_path / "rows.a3m"
+    alignment.write_text(">q\nGKWVY\n")
+    first, *others = small()
+    (entity,) = first.entities
+    first = replace(first, entities=(replace(entity, unpaired_msa=Text(path=alignment)),))
+    jobs = [*others[:1], first, *others[1:]]
+
+    def predicted() -> list[Prediction]:
+        return list(an_engine(checkpoint).predict(jobs, out=tmp_path / "out"))
+
+    assert not any(p.error for p in predicted())
+    remove_result(tmp_path / "out", [NAMES[1], NAMES[4]])
+    alignment.write_text(">q\nGKWVY\n>r\nGKWVF\n")
+    found = predicted()
+    assert not any(p.error for p in found) and [p.skipped for p in found] == [False, False, True, True, False]
+    assert [p.plan and p.plan.side_by_side for p in found[:2]] == [2, 2]
 
 
 @pytest.mark.parametrize("by", ["consumer", "progress", "request"])

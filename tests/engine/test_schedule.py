@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from foldline.engine.schedule import BUCKETS, Throughput, bucket_of, estimated_tokens, followers, in_order, rounds
+from foldline.engine.schedule import BUCKETS, Throughput, bucket_of, estimated_tokens, in_order, rounds, small_from
 from foldline.inputs import Job
 from foldline.inputs.job import Ligand, Polymer
 
@@ -80,11 +80,23 @@ def test_a_full_round_does_not_wait_for_the_next_item() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "wanted"), [([1, 2, 9, 3, 9, 9], [2, 1, 0, 1, 0, 0]), ([1, 1, 1], [3, 2, 1]), ([], []), ([9], [0])]
+    ("sizes", "wanted"),
+    [
+        ([1, 2, 9, 3, 9, 9], [[1, 2], [2], [], [3], [], []]),
+        ([1, 1, 1, 1], [[1, 1, 1], [1, 1, 1], [1, 1], [1]]),  # so many and no more
+        ([1, 0, 0, 2, 9, 3], [[1, 2], [0, 2], [0, 2], [2], [], [3]]),  # 0 is done: only as the first is it to be run
+        ([1, 10, 2], [[1, 2], [], [2]]),  # so is 10, a large one
+        ([], []),
+    ],
 )
-def test_how_many_small_jobs_follow_each_other(sizes: list[int], wanted: list[int]) -> None:
-    assert followers(sizes, lambda size: size < 5) == wanted  # type: ignore[arg-type]
-    assert followers(iter(sizes), lambda size: size < 5) == []  # type: ignore[arg-type]
+def test_small_jobs_that_follow_each_other(sizes: list[int], wanted: list[list[int]]) -> None:
+    def is_done(size: int) -> bool:
+        return size % 10 == 0
+
+    def from_place(place: int) -> list[int]:
+        return small_from(sizes, place, lambda size: size < 5, is_done, 3)
+
+    assert [from_place(place) for place in range(len(sizes))] == wanted
 
 
 def test_throughput_of_jobs_beside_each_other() -> None:
