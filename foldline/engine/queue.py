@@ -137,6 +137,7 @@ class Queue:
                 if all_ended:
                     wait([one.prediction for one in now.result()], patience)
                 yield from self._ended(before)
+            self.beside.none_come()
             yield from self._ended(before, wait_for_all=True)
             speed = self.machine.throughput
             if speed.jobs > 1:
@@ -196,7 +197,7 @@ class Queue:
 
         chosen = self._plan_beside(runs[0], small) if len(runs) == 1 and small else None
         if chosen is not None:
-            ended = self.beside.start(endings, chosen.side_by_side)
+            ended = self.beside.start(endings, chosen.side_by_side, coming=len(small) - 1)
             self.running[ended] = chosen.request.sizes
             return ended
         if runs:
@@ -300,7 +301,7 @@ class Queue:
         if beside is None:
             waited /= abreast
         else:
-            share /= beside.side_by_side
+            share = self.beside.average_share()
         speed.add(sum(run.error is None for run in runs), start, time.perf_counter(), waited, share)
 
     def _alone(self, run: JobRun, error: FoldlineError, n_run: int) -> None:
@@ -341,7 +342,7 @@ class Queue:
         """
         seeds = self._lanes(runs)
         machine, lanes = self.machine, list(seeds)
-        chosen = beside or self._plan(runs, lanes)
+        chosen, grown = beside or self._plan(runs, lanes), []
         for run in runs:
             run.plan = chosen
             self.progress(Event(run.name, "plan", message=describe(run.features, chosen)))
@@ -360,6 +361,8 @@ class Queue:
             self.after.submit(lambda: run.take_embeddings(seed, embeddings)).result()
 
         def on_progress(some: Sequence[Lane], stage: str, done: int, total: int) -> None:
+            if beside is not None and (threads := self.beside.take_free()):
+                grown.append(replace(chosen, side_by_side=beside.request.threads // threads))
             for number in dict.fromkeys(lane.job for lane in some):
                 own = [seeds[lane] for lane in some if lane.job == number]
                 seed = own[0] if len(own) == 1 else None
@@ -374,7 +377,8 @@ class Queue:
                 self.progress(Event(runs[number].name, rung.stage, message=str(rung)))
 
         def on_group(group: Group) -> None:
-            machine.has_run(chosen, group)
+            for one in (chosen, *grown):
+                machine.has_run(one, group)
             for lane in group.lanes:
                 runs[lane.job].took(seeds[lane], group.seconds, len(group.lanes) * group.n_abreast)
 

@@ -138,7 +138,7 @@ class Throughput:
     def add(self, jobs: int, start: float, end: float, waited: float, share: float = 1.0) -> None:
         """Some jobs came out of the network, in it from `start` to `end`, of which they `waited` for other things.
 
-        They had a `share` of the device. Called from any thread.
+        They had a `share` of the device, in the mean. Called from any thread.
         """
         with self._lock:
             self.first = min(self.first, start) if self.last else start

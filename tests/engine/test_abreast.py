@@ -1,6 +1,7 @@
 """Calls that run beside each other: at the same time, in their share of the threads, ended with whoever waits."""
 
 import gc
+import queue
 import signal
 import threading
 import time
@@ -173,6 +174,110 @@ def test_nothing_begins_while_a_call_waits_for_all_threads() -> None:
         beside.start(lambda: order.append("third"), 4)
         assert second.done()
     assert order == ["first", "third"]
+
+
+class Parts:
+    """Calls that take what is free when they are told to, and tell what they have then."""
+
+    def __init__(self, beside: Beside) -> None:
+        self.beside, self.turns, self.told = beside, {}, queue.Queue[tuple[int, int]]()
+
+    def start(self, item: int, count: int, coming: int = 0) -> None:
+        turn = self.turns[item] = queue.Queue[bool]()
+
+        def work() -> None:
+            while turn.get(timeout=LONG):
+                self.told.put((self.beside.take_free(), torch.get_num_threads()))
+
+        self.beside.start(work, count, coming)
+
+    def of(self, item: int) -> tuple[int, int]:
+        """What a call took, and has."""
+        self.turns[item].put(True)
+        return self.told.get(timeout=LONG)
+
+    def end(self, item: int) -> None:
+        before = self.beside.running
+        self.turns[item].put(False)
+        until = time.monotonic() + LONG
+        while self.beside.running == before and time.monotonic() < until:
+            time.sleep(0.001)
+
+
+def test_those_that_run_take_what_others_leave() -> None:
+    """In equal parts, and twice as much at least."""
+    torch.set_num_threads(6)
+    with Beside() as beside:
+        parts = Parts(beside)
+        for item in range(3):
+            parts.start(item, 3)
+        assert parts.of(0) == (0, 2), "all have as much"
+        parts.end(2)
+        assert parts.of(0) == (0, 2), "three in place of two threads"
+        parts.end(1)
+        assert parts.of(0) == (6, 6) and parts.of(0) == (0, 6)
+        parts.end(0)
+        for item in range(3):
+            parts.start(item, 6)
+        assert parts.of(0) == (2, 2) and parts.of(0) == (0, 2), "a third, of which it had a half"
+        assert parts.of(1) == (2, 2) and parts.of(2) == (2, 2)
+        threading.Timer(0.1, parts.turns[0].put, (False,)).start()
+        parts.start(3, 6)  # nothing is free before
+        assert beside.running == 3
+        for item in (1, 2, 3):
+            parts.end(item)
+
+
+def test_what_is_free_is_left_to_those_that_come() -> None:
+    with Beside() as beside:
+        parts = Parts(beside)
+        parts.start(0, 4, coming=1)
+        assert parts.of(0) == (0, 1)
+        parts.start(1, 4)  # nobody comes after it
+        assert parts.of(1) == (2, 2)
+        parts.end(1)
+        parts.start(2, 4, coming=1)
+        assert parts.of(0) == (0, 1)
+        beside.none_come()
+        assert parts.of(0) == (2, 2)
+        for item in (0, 2):
+            parts.end(item)
+
+
+def test_what_is_free_is_left_to_one_that_waits_for_all() -> None:
+    waits = threading.Event()
+
+    def alone() -> int:
+        waits.set()
+        beside.have_all()
+        return torch.get_num_threads()
+
+    with Beside() as beside:
+        parts = Parts(beside)
+        parts.start(0, 4)
+        found = beside.start(alone, 4)
+        assert waits.wait(LONG)
+        time.sleep(0.05)  # by then it has given up its share
+        assert parts.of(0) == (0, 1)
+        parts.end(0)
+        assert found.result(LONG) == 4
+
+
+def test_what_a_call_had_in_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, told = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    with Beside() as beside:
+
+        def work() -> None:
+            told.append(beside.average_share())
+            clock[0] += 3
+            told.append(beside.average_share())
+            beside.take_free()
+            clock[0] += 1
+            told.append(beside.average_share())
+
+        beside.start(work, 4)
+    assert told == [0.25, 0.25, (0.25 * 3 + 1) / 4]
 
 
 def test_an_error_of_a_call_is_its_futures() -> None:

@@ -14,6 +14,8 @@ from other_jobs import assert_same_samples
 
 from foldline.config import EngineConfig
 from foldline.engine import Engine, Prediction
+from foldline.engine.abreast import Beside
+from foldline.engine.prepare import Prepared, Preparer
 from foldline.errors import DoesNotFit, InternalError, Stopped
 from foldline.execute import Event, StopRequest
 from foldline.inputs import Job, jobs_from_json
@@ -134,6 +136,76 @@ def test_a_plan_counts_the_jobs_that_run_and_those_that_come_next(
     assert first.beside == (replace(first.sizes, n_token=9, n_atom=first.sizes.n_atom * 9 // 5, n_seed=1),)
     assert second.beside == (first.sizes,) and first.sizes.n_seed == 2
     assert third.beside in ((first.sizes,), (second.sizes,))
+
+
+class Passes:
+    """Has the first job's trunk wait before the passes told for what is given; tells the threads of its passes."""
+
+    def __init__(self, network: Network, monkeypatch: pytest.MonkeyPatch, waits: dict[int, Callable[[], bool]]) -> None:
+        self.threads: list[int] = []
+        real = network.trunk.pairformer.forward
+
+        def forward(s: torch.Tensor, *rest: object) -> None:
+            if s.shape[-2] == len(NAMES[0]):
+                until = time.monotonic() + WAIT
+                while not waits.get(len(self.threads), lambda: True)():
+                    assert time.monotonic() < until
+                    time.sleep(0.001)
+                self.threads.append(torch.get_num_threads())
+            real(s, *rest)
+
+        monkeypatch.setattr(network.trunk.pairformer, "forward", forward)
+
+
+def is_alone() -> bool:
+    """Whether one job is in the network."""
+    return sum(thread.name == "foldline-abreast" for thread in threading.enumerate()) == 1
+
+
+def test_the_last_one_takes_the_threads_of_those_that_have_ended(
+    checkpoint: Path, alone: dict[str, Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its next pass. While another one is to come they are left to that."""
+    engine, real, third = an_engine(checkpoint, recycles=3), Preparer.__call__, threading.Event()
+    begun = list[str]()
+
+    def prepare(self: Preparer, job: Job) -> Prepared:
+        assert job.name != NAMES[2] or third.wait(WAIT)
+        return real(self, job)
+
+    def third_ended() -> bool:
+        third.set()
+        return NAMES[2] in begun and is_alone()
+
+    def progress(event: Event) -> None:
+        if event.stage == "trunk":
+            begun.append(event.job)
+
+    monkeypatch.setattr(Preparer, "__call__", prepare)
+    seen = Passes(engine.network, monkeypatch, {0: lambda: NAMES[1] in begun and is_alone(), 2: third_ended})
+    found = list(engine.predict(small()[:3], progress=progress))
+    assert not any(p.error for p in found) and [p.plan and p.plan.side_by_side for p in found] == [2] * 3
+    assert seen.threads == [1, 1, 1, 2] and torch.get_num_threads() == 2
+    assert engine.throughput.idle_share < 0.9
+    sizes = found[0].plan and found[0].plan.request.sizes
+    assert {threads for of, _, threads in engine._kernels_beside if sizes and of.n_token == sizes.n_token} == {1, 2}
+    others = list(an_engine(checkpoint, recycles=3, threads=1).predict(small()[:3]))
+    for one, other in zip(found, others, strict=True):
+        same(one, {other.job_name: other})
+
+
+def test_one_that_cannot_be_run_is_no_longer_to_come(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is any other at the end of the list."""
+    engine, ended, real = an_engine(checkpoint, recycles=1), threading.Event(), Beside.none_come
+
+    def none_come(self: Beside) -> None:
+        real(self)
+        ended.set()
+
+    monkeypatch.setattr(Beside, "none_come", none_come)
+    seen = Passes(engine.network, monkeypatch, {0: ended.is_set})
+    first, wrong = engine.predict([small()[0], replace(a_job("GKWV"), user_ccd=Text(inline="no components"))])
+    assert first.error is None and wrong.error is not None and seen.threads[1] == 2
 
 
 @pytest.mark.parametrize(
