@@ -2,13 +2,14 @@
 
     job_queue.py [--jobs 50] [--preset small_v1] [--passes 1] [--steps 2] [--samples 1] [--threads 1] [--workers 0]
                  [--one-by-one 50] [--commands 3] [--buckets 64,96,128] [--upstream-python PY] [--upstream-root DIR]
-                 [--memory 500]
+                 [--tokens 250 60 40] [--memory 500]
 
 The queue: features of the next jobs are made and results are written while the network runs; with --buckets, once more
-with jobs that share forward passes. One by one: a call of the engine for every job, which is made, run and written
-before the next one begins, alone in its passes. Upstream: its runner's loop over one list of the same jobs. All three
-have their weights loaded and have run jobs before. Commands: a `foldline predict` per job, with its start. All with the
-same random weights in float32 on this machine's CPU, results written.
+with jobs that share forward passes; --tokens gives the lengths of the jobs, in order. One by one: a call of the engine
+for every job, which is made, run and written before the next one begins, alone in its passes. Upstream: its runner's
+loop over one list of the same jobs. All three have their weights loaded and have run jobs before. Commands: a
+`foldline predict` per job, with its start. All with the same random weights in float32 on this machine's CPU, results
+written.
 
 `--memory N` instead runs N jobs and prints resident memory as it goes, with its slope after the first fifth: the median
 of those between any two readings, as jobs are at work at each of them, and that of a fitted line. Bound of the median:
@@ -24,7 +25,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from processes import ROOT, add_options, run, upstream, upstream_job, write_job
@@ -33,16 +34,17 @@ WARM_UP = 3  # jobs that every engine runs before it is timed
 BOUND = 20_000  # bytes that a job may add to resident memory
 
 
-def sequences(count: int) -> list[str]:
-    """Random proteins of 50 to 120 residues."""
+def sequences(count: int, tokens: Sequence[int] = ()) -> list[str]:
+    """Random proteins of so many residues, or of 50 to 120."""
     rng = random.Random(1)
-    return ["".join(rng.choices("ACDEFGHIKLMNPQRSTVWY", k=rng.randint(50, 120))) for _ in range(count)]
+    lengths: Iterable[int] = tokens or (rng.randint(50, 120) for _ in range(count))
+    return ["".join(rng.choices("ACDEFGHIKLMNPQRSTVWY", k=length)) for length in lengths]
 
 
-def write_jobs(folder: Path, count: int) -> list[Path]:
+def write_jobs(folder: Path, proteins: list[str]) -> list[Path]:
     """One AlphaFold 3 JSON file per job, without alignments; and one list in upstream's format."""
     paths, theirs = [], []
-    for number, sequence in enumerate(sequences(count)):
+    for number, sequence in enumerate(proteins):
         paths.append(write_job(folder, f"job-{number:03d}", sequence))
         theirs.append(upstream_job(f"job-{number:03d}", sequence))
     (folder / "upstream.json").write_text(json.dumps(theirs))
@@ -65,7 +67,7 @@ class Bench:
 
         self.args, self.folder = args, folder
         self.checkpoint = write_checkpoint(SPECS[args.preset], folder / "random.pt")
-        self.paths = write_jobs(folder, args.memory or args.jobs)
+        self.paths = write_jobs(folder, sequences(args.memory or args.jobs, args.tokens))
         self.jobs = read_jobs([str(path) for path in self.paths])
         self.rates: dict[str, float] = {}
 
@@ -161,6 +163,7 @@ def parsed(words: Iterable[str] | None = None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, default in (("one-by-one", 50), ("commands", 3), ("memory", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[], help="residues of every job, in place of --jobs")
     parser.add_argument("--buckets", help="token counts, separated by commas: a second queue whose jobs share passes")
     add_options(parser)
     return parser.parse_args(None if words is None else list(words))
