@@ -276,9 +276,9 @@ def is_finished(directory: Path, name: str, fingerprint: str) -> bool:
 
 def asked_for(directory: Path, name: str) -> set[str]:
     """Fingerprints of what the results there were asked for as, files by their names: those `is_finished` looks at."""
-    records = read_record(stored_mark(directory, name)), next_record(directory, name)
-    records = *records, read_record(record_file(directory, name))
-    return {record["asked_fingerprint"] for record in records if record.get("asked_fingerprint")}
+    places = stored_mark(directory, name), record_file(directory, name)
+    told = (record.get("asked_fingerprint") for record in (*map(read_record, places), next_record(directory, name)))
+    return {found for found in told if found}
 
 
 def is_whole(directory: Path, name: str) -> bool:
